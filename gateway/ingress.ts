@@ -1,0 +1,23 @@
+import type { Source } from '#schema/telemetry-event.ts'
+import type { Principal } from './auth/principal.ts'
+
+/** One message as it arrived: one PUBLISH, one element of an HTTP array, one line of NDJSON, one device of a fleet body. */
+export interface Ingress {
+  readonly principal: Principal
+  readonly source: Source
+  /** MQTT topic name as the device wrote it, or the request's path with its query. */
+  readonly topic: string
+  readonly contentType: string | undefined
+  /** The message's own bytes, after inflation and splitting. */
+  readonly payload: Buffer
+  /** Device that the path or the fleet body names; wins over the topic, loses against nothing: the payload must agree or stay silent. */
+  readonly device: string | undefined
+  /** True for one element of `gateways/me/telemetry`: a device outside the pattern is then parked as not_allowed, not refused. */
+  readonly fleetItem: boolean
+  /** True when a parked message is answered like a stored one (MQTT 3.1.1, QoS 0, fleet bodies over MQTT, Influx). */
+  readonly acknowledgesParked: boolean
+  /** Wall clock at arrival, whole microseconds since the epoch. */
+  readonly ingestTimeUs: number
+  /** performance.now() at arrival, for durations. */
+  readonly arrivedAtMs: number
+}

@@ -1,0 +1,33 @@
+import type { Handle } from '#platform/handle.ts'
+
+/** What one message, or its decoded readings, spends. A part that is 0 asks nothing of its buckets. */
+export interface Cost {
+  readonly tenant: string
+  /** Device whose buckets pay; undefined before a fleet credential's message is decoded. */
+  readonly device: string | undefined
+  /** The fleet credential's device, whose buckets pay as well; undefined for a device's own credential. */
+  readonly fleet: string | undefined
+  readonly messages: number
+  readonly readings: number
+  readonly bytes: number
+}
+
+/** Whose limit said no; the quantity follows after `_`, messages have none. */
+export type LimitName = `${'device' | 'fleet' | 'tenant'}${'' | '_readings' | '_bytes'}`
+
+export interface Wait {
+  /** Milliseconds until the cost could pass, at least 1. */
+  readonly ms: number
+  readonly limit: LimitName
+}
+
+export interface RateLimiter extends Handle {
+  readonly kind: 'memory' | 'redis'
+  /**
+   * Spends each cost on its device's, fleet's and tenant's buckets, all or none, in one round trip. Refill follows RFC 2697 §3.
+   * Costs are taken in order; once one is refused, later ones of the same bucket in the same call are refused too when they do not fit.
+   * @param costs a cost above the burst passes from a full bucket and leaves it in debt, or it could never pass
+   * @returns for each cost undefined when spent, else how long to wait and for which limit; without Redis the answer comes from the local share
+   */
+  take(costs: readonly Cost[]): Promise<readonly (Wait | undefined)[]>
+}

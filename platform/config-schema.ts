@@ -1,0 +1,215 @@
+import Type, { type Static, type TProperties } from 'typebox'
+
+/** An object that refuses unknown keys; its members have defaults of their own, so the whole may be left out. */
+function section<Properties extends TProperties>(properties: Properties) {
+  return Type.Object(properties, { additionalProperties: false })
+}
+
+const port = (number: number, what: string) =>
+  Type.Integer({ default: number, minimum: 0, maximum: 65_535, description: `${what}; 0 picks a free port` })
+const host = (address: string) => Type.String({ default: address, minLength: 1, description: 'address to listen on' })
+const limit = (initial: string, what: string) =>
+  Type.String({
+    default: initial,
+    pattern: '^(none|[1-9]\\d{0,8}:[1-9]\\d{0,5}(,[1-9]\\d{0,8}:[1-9]\\d{0,5})*)$',
+    description: `${what}. N:S is a bucket of N tokens refilled N in S seconds; several, separated by commas, all hold; none switches it off`,
+  })
+const flag = (initial: boolean, description: string) => Type.Boolean({ default: initial, description })
+
+/**
+ * Every setting, with its default and what it does; docs/configuration.md is made from it.
+ * A path becomes an environment name: mqtt.maxPacketBytes is BRIDGE_MQTT_MAX_PACKET_BYTES; `env` names the three that are not ours.
+ */
+export const Config = section({
+  dataDir: Type.String({
+    default: './.fleetbridge',
+    description: 'where the embedded Postgres, its secrets and the state of a running instance live',
+  }),
+  shutdownMs: Type.Integer({
+    default: 15_000,
+    minimum: 1000,
+    description: 'past this after SIGTERM the process exits non-zero',
+  }),
+  log: section({
+    level: Type.Union(
+      [
+        Type.Literal('debug'),
+        Type.Literal('info'),
+        Type.Literal('warn'),
+        Type.Literal('error'),
+        Type.Literal('silent'),
+      ],
+      {
+        default: 'info',
+        description: 'least level that is logged: debug, info, warn, error, silent',
+      },
+    ),
+  }),
+  mqtt: section({
+    port: port(1883, 'MQTT 3.1.1 and 5 over TCP'),
+    host: host('0.0.0.0'),
+    maxPacketBytes: Type.Integer({
+      default: 1_048_576,
+      minimum: 128,
+      maximum: 268_435_455,
+      description: 'larger packets end the connection (0x95)',
+    }),
+    maxInHandMessages: Type.Integer({
+      default: 100,
+      minimum: 1,
+      maximum: 65_535,
+      description: 'unacknowledged messages of one connection before its socket is paused',
+    }),
+    maxInHandBytes: Type.Integer({ default: 2_097_152, minimum: 1024, description: 'their bytes' }),
+    maxConnections: Type.Integer({ default: 20_000, minimum: 1, description: 'connections in all' }),
+    connectTimeoutMs: Type.Integer({
+      default: 10_000,
+      minimum: 100,
+      description: 'a socket without a complete CONNECT is closed after this',
+    }),
+    holdMs: Type.Integer({
+      default: 10_000,
+      minimum: 100,
+      maximum: 60_000,
+      description: 'longest hold at a limit or while the event log is away; half the keep alive if that is less',
+    }),
+    onLimit: Type.Union([Type.Literal('hold'), Type.Literal('refuse')], {
+      default: 'hold',
+      description:
+        'over a limit: hold (then close) or refuse (MQTT 5: PUBACK 0x97, after which most clients forget the message)',
+    }),
+    open: flag(
+      false,
+      'anonymous clients, every topic; for trying, on loopback only (not in this version: a start with it is refused)',
+    ),
+    openDeny: Type.Array(Type.String(), { default: [], description: 'topic filters that stay denied in open mode' }),
+  }),
+  http: section({
+    port: port(8080, 'HTTP for devices'),
+    host: host('0.0.0.0'),
+    maxBodyBytes: Type.Integer({
+      default: 1_048_576,
+      minimum: 128,
+      maximum: 67_108_864,
+      description: 'larger bodies, also after inflation, are 413',
+    }),
+    maxItems: Type.Integer({ default: 10_000, minimum: 1, description: 'messages in one request' }),
+    holdMs: Type.Integer({
+      default: 10_000,
+      minimum: 100,
+      maximum: 60_000,
+      description: 'longest wait for the event log before 503',
+    }),
+  }),
+  ops: section({
+    port: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 65_535,
+        description: '/metrics, /livez, /readyz; 8081 when absent, 8083 for a worker that runs alone',
+      }),
+    ),
+    host: host('0.0.0.0'),
+  }),
+  admin: section({ port: port(8082, 'admin API (a later version)'), host: host('127.0.0.1') }),
+  limits: section({
+    device: limit('1000:1', 'messages of one device'),
+    deviceReadings: limit('none', 'readings of one device'),
+    deviceBytes: limit('none', 'bytes of one device'),
+    fleet: limit('10000:1', 'messages of one fleet credential, all its devices together'),
+    fleetReadings: limit('none', 'readings of one fleet credential'),
+    fleetBytes: limit('none', 'bytes of one fleet credential'),
+    tenant: limit('none', 'messages of one tenant'),
+    tenantReadings: limit('none', 'readings of one tenant'),
+    tenantBytes: limit('none', 'bytes of one tenant'),
+    firstSightDevices: Type.Integer({
+      default: 100_000,
+      minimum: 0,
+      description: 'unknown devices that one fleet credential may create',
+    }),
+  }),
+  retention: section({
+    reading: Type.String({
+      default: '90d',
+      pattern: '^(forever|[1-9]\\d{0,4}d)$',
+      description: 'readings older than this are parked as too_old; partitions follow it (Nd or forever)',
+    }),
+  }),
+  redis: section({
+    url: Type.Optional(
+      Type.String({
+        env: 'REDIS_URL',
+        secret: true,
+        minLength: 1,
+        description: 'absent: limits are counted in this process',
+      }),
+    ),
+  }),
+  kafka: section({
+    brokers: Type.Optional(
+      Type.Array(Type.String({ minLength: 1 }), {
+        env: 'KAFKA_BROKERS',
+        minItems: 1,
+        description: 'host:port,host:port; absent: readings go straight to Postgres',
+      }),
+    ),
+    topicPrefix: Type.String({
+      default: 'fleetbridge',
+      pattern: '^[A-Za-z0-9._-]{1,100}$',
+      description: 'first part of the topic names',
+    }),
+    partitions: Type.Integer({
+      default: 12,
+      minimum: 1,
+      maximum: 10_000,
+      description: 'partitions of topics that init creates',
+    }),
+    retentionHours: Type.Integer({
+      default: 168,
+      minimum: 1,
+      description: 'retention of topics that init creates: how long the worker may be away',
+    }),
+    lingerMs: Type.Integer({ default: 5, minimum: 0, maximum: 1000, description: 'shortest interval between sends' }),
+    maxLingerMs: Type.Integer({
+      default: 20,
+      minimum: 0,
+      maximum: 1000,
+      description: 'longest interval, at high rates',
+    }),
+    maxBatchMessages: Type.Integer({ default: 1000, minimum: 1, description: 'records of one send' }),
+    maxBatchBytes: Type.Integer({ default: 262_144, minimum: 1024, description: 'bytes of one send' }),
+    maxBufferBytes: Type.Integer({
+      default: 67_108_864,
+      minimum: 1024,
+      description: 'bytes that may wait for Kafka before messages are refused',
+    }),
+    group: Type.String({ default: 'fleetbridge-worker', minLength: 1, description: 'consumer group of the workers' }),
+  }),
+  database: section({
+    url: Type.Optional(
+      Type.String({
+        env: 'DATABASE_URL',
+        secret: true,
+        minLength: 1,
+        description: 'postgres://…; absent: the embedded Postgres',
+      }),
+    ),
+    poolSize: Type.Integer({ default: 4, minimum: 1, maximum: 100, description: 'connections of one process' }),
+  }),
+  postgres: section({
+    port: Type.Integer({
+      default: 5433,
+      minimum: 0,
+      maximum: 65_535,
+      description: 'embedded Postgres; the next free one is taken and kept when it is in use',
+    }),
+    host: host('127.0.0.1'),
+    minFreeDiskMb: Type.Integer({
+      default: 200,
+      minimum: 1,
+      description: 'embedded: below this nothing is taken any more',
+    }),
+  }),
+})
+
+export type Config = Static<typeof Config>

@@ -1,0 +1,38 @@
+/** Where a message came in. */
+export type Source = 'mqtt' | 'http'
+
+/**
+ * One value of one metric. Exactly one of `value`, `text`, `flag` is present, so typed consumers read it without a union.
+ * Times are whole microseconds since the Unix epoch.
+ */
+export interface Reading {
+  readonly metric: string
+  readonly value?: number
+  readonly text?: string
+  readonly flag?: boolean
+  /** SenML or UCUM name; absent when the sender named none. */
+  readonly unit?: string
+  readonly eventTimeUs: number
+  /** The device's own clock, only where it was not believed (more than 10 min ahead of arrival: `clock` 2). */
+  readonly deviceTimeUs?: number
+  /** Whose clock `eventTimeUs` is: absent (0) the device's; 1 none given or not set, so arrival; 2 too far ahead, so arrival. */
+  readonly clock?: 1 | 2
+}
+
+/** The value of a record in the telemetry topic: one message of one device. schema/telemetry-event.v1.json is its JSON Schema. */
+export interface TelemetryEvent {
+  readonly v: 1
+  /** UUIDv7, ours. Random within a millisecond, so never an order. */
+  readonly id: string
+  /** The sender's own name of the message (`id` in the body or Idempotency-Key). */
+  readonly messageKey?: string
+  readonly tenant: string
+  readonly device: string
+  /** The fleet credential's device, when that spoke for `device`. */
+  readonly gateway?: string
+  readonly source: Source
+  /** Name of the decoding rules: own, generic, seed, thingsboard, … */
+  readonly codec: string
+  readonly ingestTimeUs: number
+  readonly readings: readonly Reading[]
+}

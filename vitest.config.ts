@@ -1,0 +1,29 @@
+import { defineConfig } from 'vitest/config'
+
+const shared = { testTimeout: 30_000, hookTimeout: 120_000, restoreMocks: true }
+
+/** `unit` needs no server; `real` runs against Kafka, Redis and Postgres, which test/servers brings up or takes from the environment. */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          ...shared,
+          name: 'unit',
+          include: ['{cli,gateway,worker,schema,simulator,platform,docs,bench}/**/*.test.ts'],
+          exclude: ['**/*.real.test.ts', '**/node_modules/**'],
+        },
+      },
+      {
+        test: {
+          ...shared,
+          name: 'real',
+          include: ['**/*.real.test.ts', 'test/**/*.test.ts'],
+          exclude: ['**/node_modules/**'],
+          globalSetup: ['test/servers/global-setup.ts'],
+          maxWorkers: 2,
+        },
+      },
+    ],
+  },
+})
