@@ -10,6 +10,8 @@ export interface Cost {
   readonly messages: number
   readonly readings: number
   readonly bytes: number
+  /** True: only the device's own buckets pay (a device behind a fleet credential, whose fleet and tenant have paid already). */
+  readonly deviceOnly?: boolean
 }
 
 /** Whose limit said no; the quantity follows after `_`, messages have none. */

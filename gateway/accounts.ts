@@ -1,0 +1,86 @@
+import type { Metrics } from '#platform/metrics.ts'
+import { secondsBounds } from '#platform/metrics.ts'
+import { type ReasonCode, reasonCodes } from '#schema/reason-code.ts'
+import type { Source } from '#schema/telemetry-event.ts'
+
+const sources = ['mqtt', 'http'] as const
+
+/**
+ * The gateway's side of the books: received = accepted + ignored + refused by reason + in hand, in messages.
+ * Plain numbers on the message path; the scrape copies them into metrics.
+ */
+export interface Accounts {
+  received(source: Source): void
+  /** @param count more than 1 where one message speaks for several devices, since the worker counts each */
+  accepted(source: Source, count: number, seconds: number): void
+  ignored(source: Source, seconds: number): void
+  refused(source: Source, reason: ReasonCode): void
+  inHand(): number
+}
+
+export function createAccounts(metrics: Metrics): Accounts {
+  const books = { mqtt: new Book(), http: new Book() }
+  const ackSeconds = metrics.histogram(
+    'fleetbridge_ack_duration_seconds',
+    'From the arrival of a message to its acknowledgement',
+    secondsBounds,
+  )
+  const messages = metrics.counter(
+    'fleetbridge_messages_total',
+    'Messages by what became of them; received = accepted + ignored + refused + in hand',
+    ['source', 'result', 'reason'],
+  )
+  const received = metrics.counter('fleetbridge_received_messages_total', 'Messages that arrived', ['source'])
+  const copied = new Map<string, number>()
+  const copy = (key: string, total: number, increase: (by: number) => void) => {
+    increase(total - (copied.get(key) ?? 0))
+    copied.set(key, total)
+  }
+  const inHand = () => books.mqtt.inHand() + books.http.inHand()
+  metrics.gauge('fleetbridge_in_hand_messages', 'Messages that arrived and are not answered yet', () => {
+    for (const source of sources) {
+      const book = books[source]
+      copy(`${source} received`, book.received, (by) => received.inc({ source }, by))
+      copy(`${source} accepted`, book.accepted, (by) => messages.inc({ source, result: 'accepted', reason: '' }, by))
+      copy(`${source} ignored`, book.ignored, (by) => messages.inc({ source, result: 'ignored', reason: '' }, by))
+      for (const reason of reasonCodes)
+        copy(`${source} ${reason}`, book.refused.get(reason) ?? 0, (by) =>
+          messages.inc({ source, result: 'refused', reason }, by),
+        )
+    }
+    return inHand()
+  })
+  return {
+    received(source) {
+      books[source].received++
+    },
+    accepted(source, count, seconds) {
+      const book = books[source]
+      book.accepted += count
+      book.received += count - 1
+      ackSeconds.observe(seconds)
+    },
+    ignored(source, seconds) {
+      books[source].ignored++
+      ackSeconds.observe(seconds)
+    },
+    refused(source, reason) {
+      const { refused } = books[source]
+      refused.set(reason, (refused.get(reason) ?? 0) + 1)
+      books[source].refusals++
+    },
+    inHand,
+  }
+}
+
+class Book {
+  received = 0
+  accepted = 0
+  ignored = 0
+  refusals = 0
+  readonly refused = new Map<ReasonCode, number>()
+
+  inHand(): number {
+    return this.received - this.accepted - this.ignored - this.refusals
+  }
+}

@@ -1,0 +1,268 @@
+import { BridgeError } from '#platform/errors.ts'
+import type { Log } from '#platform/log.ts'
+import type { DeadLetter } from '#schema/dead-letter.ts'
+import type { ReasonCode } from '#schema/reason-code.ts'
+import type { TelemetryEvent } from '#schema/telemetry-event.ts'
+import type { Accounts } from './accounts.ts'
+import type { Envelope, Lane } from './envelope.ts'
+import type { EventLog } from './event-log/event-log.ts'
+import type { Ingress } from './ingress.ts'
+import { Job } from './job.ts'
+import type { Normalizer } from './normalize/normalizer.ts'
+import type { Pipeline } from './pipeline-port.ts'
+import type { Cost, RateLimiter, Wait } from './rate-limit/rate-limiter.ts'
+import { ignored, stored, type Verdict } from './verdict.ts'
+import { WaitingLanes } from './waiting-lanes.ts'
+
+export interface Stages {
+  readonly rateLimiter: RateLimiter
+  readonly normalizer: Normalizer
+  readonly eventLog: EventLog
+  readonly accounts: Accounts
+  readonly log: Log
+}
+
+export interface RunningPipeline extends Pipeline {
+  /** Refuses what is held at a limit and what still comes, and resolves when the event log has answered for the rest. */
+  close(): Promise<void>
+}
+
+const maxBatch = 1000
+/** Bytes of payloads in hand over all connections: past it messages are refused, whatever each connection may hold. */
+const maxInHandBytes = 256 * 1024 * 1024
+
+/**
+ * The one path: rate limit (message, bytes) → normalize → rate limit (readings) → event log → verdict.
+ * Runs micro-batches one after the other up to the event log, so no stage awaits a message of its own and lanes keep their order;
+ * the log's answers overlap with the next batches.
+ */
+export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, log }: Stages): RunningPipeline {
+  let pending: Job[] = []
+  let running = false
+  let closing = false
+  let inHand = 0
+  let inHandBytes = 0
+  let drained: (() => void) | undefined
+  const waiting = new WaitingLanes((jobs) => {
+    pending = pending.length === 0 ? jobs : jobs.concat(pending) // held messages are older than all that wait
+    wake()
+  })
+
+  return {
+    push(envelope) {
+      inHand++
+      inHandBytes += envelope.ingress.payload.length
+      accounts.received(envelope.ingress.source)
+      pending.push(new Job(envelope))
+      wake()
+    },
+    async close() {
+      closing = true
+      waiting.releaseAll()
+      if (inHand > 0) await new Promise<void>((resolve) => (drained = resolve))
+    },
+  }
+
+  function wake(): void {
+    if (running) return
+    running = true
+    setImmediate(() => void run())
+  }
+
+  async function run(): Promise<void> {
+    while (pending.length > 0) {
+      const batch = pending.length <= maxBatch ? pending : pending.slice(0, maxBatch)
+      pending = pending.length <= maxBatch ? [] : pending.slice(maxBatch)
+      try {
+        await runBatch(batch)
+      } catch (error) {
+        log.error({ err: error }, 'a batch failed before the event log: its messages are refused')
+        for (const job of batch) if (!job.settled) refuse(job, 'internal', 'the gateway failed; see its log')
+      }
+    }
+    running = false
+  }
+
+  async function runBatch(batch: readonly Job[]): Promise<void> {
+    const admitted = await limited(batch.filter(mayGoOn), costsOfMessage)
+    decode(admitted)
+    const taken = await limited(admitted.filter(unsettled), costsOfReadings)
+    append(taken)
+  }
+
+  /** Settles what can't go on at all, keeps what stands behind a held message of its lane, and lets the rest pass. */
+  function mayGoOn(job: Job): boolean {
+    const { lane } = job.envelope
+    if (closing && job.outcome === undefined)
+      refuse(job, 'shutting_down', 'the gateway is stopping; send it again elsewhere')
+    else if (lane?.closed) refuse(job, 'rate_limited', 'the connection closed while the message was held', job.wait)
+    else if (inHandBytes > maxInHandBytes && job.outcome === undefined)
+      refuse(job, 'queue_full', 'too many bytes are in hand')
+    else if (lane !== undefined && waiting.has(lane)) holdBehind(job, lane)
+    else return true
+    return false
+  }
+
+  /** Spends what each job still owes; those over a limit are held in their lane, or refused when they cannot be. */
+  async function limited(jobs: readonly Job[], costsOf: (job: Job) => readonly Cost[]): Promise<readonly Job[]> {
+    const costs: Cost[] = []
+    for (const job of jobs) for (const cost of costsOf(job)) costs.push(cost)
+    const waits = costs.length === 0 ? [] : await rateLimiter.take(costs)
+    const passed: Job[] = []
+    const now = performance.now()
+    let next = 0
+    for (const job of jobs) {
+      let longest: Wait | undefined
+      const owed = costsOf(job)
+      if (owed.length > 0) {
+        const unpaid: Cost[] = []
+        for (const cost of owed) {
+          const wait = waits[next++]
+          if (wait === undefined) continue
+          unpaid.push(cost)
+          if (longest === undefined || wait.ms > longest.ms) longest = wait
+        }
+        job.owed = unpaid
+      }
+      const { lane } = job.envelope
+      if (lane !== undefined && waiting.has(lane)) holdBehind(job, lane)
+      else if (longest === undefined) passed.push(job)
+      else holdOrRefuse(job, longest, now)
+    }
+    return passed
+  }
+
+  function holdOrRefuse(job: Job, wait: Wait, now: number): void {
+    job.wait = wait
+    const { lane, holdUntilMs } = job.envelope
+    if (lane === undefined || holdUntilMs <= now || closing) {
+      // Held to its end: the source closes the connection, and what came behind may not overtake it on the way.
+      if (lane !== undefined && holdUntilMs > 0) lane.closed = true
+      refuseAtLimit(job)
+    } else waiting.hold(lane, job, Math.min(now + wait.ms, holdUntilMs))
+  }
+
+  function holdBehind(job: Job, lane: Lane): void {
+    job.wait ??= waiting.waitOf(lane)
+    if (job.envelope.holdUntilMs <= 0) refuseAtLimit(job)
+    else waiting.holdBehind(lane, job)
+  }
+
+  function refuseAtLimit(job: Job): void {
+    refuse(job, 'rate_limited', `over the limit "${job.wait?.limit ?? 'device'}"`, job.wait)
+  }
+
+  function decode(jobs: readonly Job[]): void {
+    const fresh = jobs.filter((job) => job.outcome === undefined)
+    const outcomes = normalizer.normalize(fresh.map(ingressOf))
+    for (let index = 0; index < fresh.length; index++) {
+      const job = fresh[index] as Job
+      const outcome = outcomes[index] as NonNullable<Job['outcome']>
+      job.outcome = outcome
+      job.owed = undefined
+      if (outcome.kind === 'ignored') settle(job, ignored)
+      else if (outcome.kind === 'refused') refuse(job, outcome.code, outcome.message)
+    }
+  }
+
+  function append(jobs: readonly Job[]): void {
+    if (jobs.length === 0) return
+    const events: TelemetryEvent[] = []
+    const deadLetters: DeadLetter[] = []
+    for (const { outcome } of jobs) {
+      if (outcome?.kind === 'events') for (const event of outcome.events) events.push(event)
+      else if (outcome?.kind === 'dead') deadLetters.push(outcome.deadLetter)
+    }
+    eventLog.append(events, deadLetters).then(
+      () => {
+        for (const job of jobs) settle(job, verdictOf(job))
+      },
+      (error: unknown) => {
+        const full = error instanceof BridgeError && error.code === 'BRIDGE_EVENT_LOG_FULL'
+        if (!(error instanceof BridgeError)) log.error({ err: error }, 'the event log failed in an unknown way')
+        for (const job of jobs)
+          refuse(
+            job,
+            full ? 'queue_full' : 'event_log_unavailable',
+            'the event log does not answer; send it again later',
+          )
+      },
+    )
+  }
+
+  function refuse(job: Job, code: ReasonCode, message: string, wait?: Wait): void {
+    settle(job, { kind: 'refused', code, message, ...(wait && { limit: wait.limit, waitMs: wait.ms }) })
+  }
+
+  function settle(job: Job, verdict: Verdict): void {
+    job.settled = true
+    const { source, payload, arrivedAtMs } = job.envelope.ingress
+    inHand--
+    inHandBytes -= payload.length
+    const seconds = (performance.now() - arrivedAtMs) / 1000
+    if (verdict.kind === 'stored')
+      accounts.accepted(source, job.outcome?.kind === 'events' ? job.outcome.events.length : 1, seconds)
+    else if (verdict.kind === 'ignored') accounts.ignored(source, seconds)
+    else if (verdict.kind === 'refused') accounts.refused(source, verdict.code)
+    else if (job.envelope.ingress.acknowledgesParked) accounts.accepted(source, 1, seconds)
+    else accounts.refused(source, verdict.code)
+    try {
+      job.envelope.settle(verdict)
+    } catch (error) {
+      log.error({ err: error }, 'a source failed to answer')
+    }
+    if (inHand === 0) drained?.()
+  }
+}
+
+const unsettled = (job: Job) => !job.settled
+const ingressOf = (job: Job): Ingress => job.envelope.ingress
+
+/** One message and its bytes, garbage too. Before a fleet credential's message is decoded, only the fleet and the tenant can pay. */
+function costsOfMessage(job: Job): readonly Cost[] {
+  if (job.outcome !== undefined) return []
+  job.owed ??= [messageCost(job.envelope)]
+  return job.owed
+}
+
+function messageCost({ ingress: { principal, payload } }: Envelope): Cost {
+  return {
+    tenant: principal.tenant,
+    device: principal.fleet ? undefined : principal.device,
+    fleet: principal.fleet ? principal.device : undefined,
+    messages: 1,
+    readings: 0,
+    bytes: payload.length,
+  }
+}
+
+/** Its readings; a device that a fleet credential speaks for pays its own message and bytes as well. */
+function costsOfReadings(job: Job): readonly Cost[] {
+  if (job.outcome?.kind !== 'events') return []
+  job.owed ??= readingCosts(job.envelope.ingress, job.outcome.events)
+  return job.owed
+}
+
+function readingCosts({ principal, payload }: Ingress, events: readonly TelemetryEvent[]): Cost[] {
+  const costs: Cost[] = []
+  const bytes = Math.ceil(payload.length / events.length)
+  for (const { device, readings } of events) {
+    const { tenant, fleet } = principal
+    costs.push({
+      tenant,
+      device,
+      fleet: fleet ? principal.device : undefined,
+      messages: 0,
+      readings: readings.length,
+      bytes: 0,
+    })
+    if (fleet) costs.push({ tenant, device, fleet: undefined, messages: 1, readings: 0, bytes, deviceOnly: true })
+  }
+  return costs
+}
+
+function verdictOf({ outcome }: Job): Verdict {
+  if (outcome?.kind !== 'dead') return stored
+  const { code, message, id } = outcome.deadLetter
+  return { kind: 'parked', code, message, deadLetterId: id }
+}
