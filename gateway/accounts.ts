@@ -15,6 +15,8 @@ export interface Accounts {
   accepted(source: Source, count: number, seconds: number): void
   ignored(source: Source, seconds: number): void
   refused(source: Source, reason: ReasonCode): void
+  /** A message that was refused before it reached the pipeline: received and refused at once. */
+  turnedAway(source: Source, reason: ReasonCode): void
   inHand(): number
 }
 
@@ -68,6 +70,10 @@ export function createAccounts(metrics: Metrics): Accounts {
       const { refused } = books[source]
       refused.set(reason, (refused.get(reason) ?? 0) + 1)
       books[source].refusals++
+    },
+    turnedAway(source, reason) {
+      books[source].received++
+      this.refused(source, reason)
     },
     inHand,
   }

@@ -1,0 +1,119 @@
+import type { Config } from '#platform/config-schema.ts'
+import { type Handle, handleOf } from '#platform/handle.ts'
+import type { Log } from '#platform/log.ts'
+import type { Metrics } from '#platform/metrics.ts'
+import { createAccounts } from './accounts.ts'
+import { startRegistry } from './auth/registry.ts'
+import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
+import type { AckLevel, EventLog } from './event-log/event-log.ts'
+import { startKafkaEventLog } from './event-log/kafka-event-log.ts'
+import { startHttpSource } from './http/http-source.ts'
+import { startMqttSource } from './mqtt/mqtt-source.ts'
+import { createNormalizer } from './normalize/create-normalizer.ts'
+import { createPipeline } from './pipeline.ts'
+import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
+import type { RateLimiter } from './rate-limit/rate-limiter.ts'
+import { startRedisRateLimiter } from './rate-limit/redis-rate-limiter.ts'
+
+export interface GatewayOptions {
+  /** Where devices and credentials are read; in Kafka mode nothing else is. */
+  readonly databaseUrl: string
+  /** Without Kafka: writes a batch to Postgres and resolves at the commit. */
+  readonly write?: WriteDirect
+  /** Without Kafka: false while the disk is too full to take more. */
+  readonly mayTake?: () => boolean
+  readonly log: Log
+  readonly metrics: Metrics
+}
+
+export interface Gateway extends Handle {
+  readonly mqttPort: number
+  readonly httpPort: number
+  readonly eventLog: EventLog['kind']
+  readonly rateLimiter: RateLimiter['kind']
+  readonly ackLevel: AckLevel
+  /** What /readyz says: credentials are loaded and the event log has not been away for 10 s. Redis never turns it. */
+  ready(): { ok: boolean; detail: Record<string, unknown> }
+  /** Resolves when credentials written before the call are known here. */
+  credentialsRefreshed(): Promise<void>
+}
+
+const eventLogAwayMs = 10_000
+
+/** Opens from the log towards the devices, so closing in reverse stops intake first and flushes last. */
+export async function startGateway(config: Config, options: GatewayOptions): Promise<Gateway> {
+  const { databaseUrl, log, metrics } = options
+  const tools = { log, metrics }
+  await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
+  const registry = opened.use(await startRegistry(databaseUrl, config.limits.firstSightDevices, tools))
+  const rateLimiter = opened.use(await startRateLimiter(config, tools))
+  const eventLog = opened.use(await startEventLog(config, options))
+  const accounts = createAccounts(metrics)
+  const normalizer = createNormalizer({ retentionMs: retentionMs(config.retention.reading), authenticator: registry })
+  const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, log })
+  const http = opened.use(
+    await startHttpSource(config.http, {
+      pipeline,
+      authenticator: registry,
+      ...tools,
+      countRefused: (reason) => accounts.turnedAway('http', reason),
+    }),
+  )
+  const mqtt = opened.use(
+    await startMqttSource(config.mqtt, {
+      pipeline,
+      authenticator: registry,
+      ...tools,
+      countRefused: (reason) => accounts.turnedAway('mqtt', reason),
+    }),
+  )
+  // At once, so that the sources stop reading, what is held at a limit is refused, and what the log holds is still answered.
+  opened.defer(async () => {
+    await Promise.all([mqtt.close(), http.close(), pipeline.close()])
+  })
+  const parts = opened.move()
+  let closing = false
+  return {
+    ...handleOf(() => {
+      closing = true
+      return parts.disposeAsync()
+    }),
+    mqttPort: mqtt.port,
+    httpPort: http.port,
+    eventLog: eventLog.kind,
+    rateLimiter: rateLimiter.kind,
+    ackLevel: eventLog.ackLevel,
+    credentialsRefreshed: () => registry.refreshed(),
+    ready() {
+      const awayMs = Math.round(eventLog.awayMs())
+      const ok = registry.loaded() && awayMs < eventLogAwayMs && !closing
+      return {
+        ok,
+        detail: {
+          ackLevel: eventLog.ackLevel,
+          eventLog: eventLog.kind,
+          eventLogAwayMs: awayMs,
+          credentialsLoaded: registry.loaded(),
+          rateLimiter: rateLimiter.kind,
+          closing,
+        },
+      }
+    },
+  }
+}
+
+function startRateLimiter(config: Config, tools: { log: Log; metrics: Metrics }): Promise<RateLimiter> {
+  const { limits, redis } = config
+  return redis.url === undefined ? startMemoryRateLimiter(limits) : startRedisRateLimiter(limits, redis.url, tools)
+}
+
+function startEventLog({ kafka }: Config, { write, mayTake, log, metrics }: GatewayOptions): Promise<EventLog> {
+  if (kafka.brokers !== undefined) return startKafkaEventLog(kafka, { log, metrics })
+  if (write === undefined) throw new TypeError('without Kafka the gateway needs a write function')
+  return startDirectEventLog(write, { log, metrics, ...(mayTake && { mayTake }) })
+}
+
+/** `90d` or `forever` in milliseconds; undefined for no end. */
+function retentionMs(text: string): number | undefined {
+  return text === 'forever' ? undefined : Number.parseInt(text, 10) * 86_400_000
+}
