@@ -1,0 +1,172 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+
+export const run = promisify(execFile)
+
+export interface Command {
+  /** What it is, for messages. */
+  readonly name: string
+  readonly file: string
+  readonly args: readonly string[]
+  readonly cwd?: string
+  readonly env?: NodeJS.ProcessEnv
+  readonly uid?: number
+  readonly gid?: number
+  readonly logFile: string
+  /** Resolves true when the server serves. */
+  readonly ready: () => Promise<boolean>
+  readonly startMs: number
+}
+
+/** A server under test: it can be killed, frozen and started again, and ends with the process that started it. */
+export interface ServerProcess extends AsyncDisposable {
+  readonly pid: number
+  kill(signal?: NodeJS.Signals): Promise<void>
+  restart(): Promise<void>
+  pause(): void
+  resume(): void
+  close(): Promise<void>
+}
+
+const running = new Set<ChildProcess>()
+let hooked = false
+
+/** Starts a server and waits until it serves; its output goes to a file, whose end is in the error when it does not. */
+export async function startServerProcess(command: Command): Promise<ServerProcess> {
+  let child = await launch(command)
+  const end = async (signal: NodeJS.Signals) => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+    child.kill(signal)
+    child.kill('SIGCONT') // a frozen process takes no other signal but SIGKILL
+    const timer = setTimeout(() => child.kill('SIGKILL'), 10_000)
+    await ended
+    clearTimeout(timer)
+  }
+  const close = () => end('SIGTERM')
+  return {
+    get pid() {
+      return child.pid as number
+    },
+    kill: (signal = 'SIGKILL') => end(signal),
+    async restart() {
+      await end('SIGTERM')
+      child = await relaunch(command)
+    },
+    pause() {
+      for (const pid of [child.pid as number, ...childrenOf(child)]) process.kill(pid, 'SIGSTOP')
+    },
+    resume() {
+      for (const pid of [child.pid as number, ...childrenOf(child)]) process.kill(pid, 'SIGCONT')
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+/** What a killed server left behind (children that still end, a port in TIME_WAIT) may refuse the next one for a moment. */
+async function relaunch(command: Command): Promise<ChildProcess> {
+  const deadline = Date.now() + 10_000
+  for (;;) {
+    try {
+      return await launch(command)
+    } catch (error) {
+      if (Date.now() > deadline) throw error
+      await sleep(200)
+    }
+  }
+}
+
+/** Postgres serves each connection in a process of its own; a frozen server is all of them. */
+function childrenOf({ pid }: ChildProcess): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+  } catch {
+    return []
+  }
+}
+
+async function launch(command: Command): Promise<ChildProcess> {
+  endWithThisProcess()
+  const { name, file, args, cwd, env, uid, gid, logFile } = command
+  const log = openSync(logFile, 'a')
+  const [program, programArgs] = dyingWithParent(file, args)
+  const child = spawn(program, programArgs, {
+    stdio: ['ignore', log, log],
+    ...(cwd !== undefined && { cwd }),
+    ...(env !== undefined && { env: { ...process.env, ...env } }),
+    ...(uid !== undefined && { uid }),
+    ...(gid !== undefined && { gid }),
+  })
+  closeSync(log)
+  running.add(child)
+  let failure: Error | undefined
+  child.once('error', (error) => (failure = error))
+  child.once('exit', () => running.delete(child))
+  const deadline = Date.now() + command.startMs
+  while (!(await command.ready().catch(() => false))) {
+    const over = child.exitCode !== null || child.signalCode !== null
+    if (failure === undefined && !over && Date.now() < deadline) {
+      await sleep(50)
+      continue
+    }
+    child.kill('SIGKILL')
+    const why = failure?.message ?? (over ? 'it ended' : `it did not serve within ${command.startMs} ms`)
+    throw new Error(`${name} did not start: ${why}. Its log (${logFile}) ends with:\n${tail(logFile)}`)
+  }
+  return child
+}
+
+/** Linux ends the child with its parent even when that gets SIGKILL; elsewhere the exit hook must do. */
+function dyingWithParent(file: string, args: readonly string[]): [string, string[]] {
+  if (!existsSync('/usr/bin/setpriv')) return [file, [...args]]
+  return ['/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', file, ...args]]
+}
+
+function endWithThisProcess(): void {
+  if (hooked) return
+  hooked = true
+  process.once('exit', () => {
+    for (const child of running) child.kill('SIGKILL')
+  })
+}
+
+function tail(file: string): string {
+  return readFileSync(file, 'utf8').split('\n').slice(-25).join('\n')
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(host = '127.0.0.1'): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, host, resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+/** Whether something accepts connections there. */
+export function accepts(port: number, host = '127.0.0.1'): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host, timeout: 1000 })
+    const answer = (open: boolean) => {
+      socket.destroy()
+      resolve(open)
+    }
+    socket.once('connect', () => answer(true))
+    socket.once('error', () => answer(false))
+    socket.once('timeout', () => answer(false))
+  })
+}
+
+/** @throws Error that names the line which installs the program */
+export async function needProgram(program: string, versionArgs: readonly string[], install: string): Promise<void> {
+  try {
+    await run(program, [...versionArgs])
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return
+    throw new Error(`the tests need "${program}", which is not on PATH. Install it: ${install}`)
+  }
+}
