@@ -1,0 +1,247 @@
+import { sql } from 'drizzle-orm'
+import {
+  type AnyPgColumn,
+  bigint,
+  boolean,
+  check,
+  customType,
+  doublePrecision,
+  foreignKey,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  pgView,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+  unique,
+  uniqueIndex,
+  uuid,
+} from 'drizzle-orm/pg-core'
+
+/**
+ * The tables as TypeScript sees them. What Drizzle has no words for stands in schema/migrations only: partitions, views, triggers, comments,
+ * the default tenant. docs/schema.md explains them to people who query.
+ */
+
+const bytea = customType<{ data: Buffer }>({ dataType: () => 'bytea' })
+const timestamptz = (name: string) => timestamp(name, { withTimezone: true })
+const identity = () => integer('id').generatedAlwaysAsIdentity()
+const counter = (name: string) => bigint(name, { mode: 'number' }).notNull().default(0)
+
+export const tenant = pgTable(
+  'tenant',
+  {
+    id: identity().primaryKey(),
+    name: text('name').notNull().unique(),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+  },
+  (table) => [check('tenant_name_check', sql`${table.name} ~ '^[a-z0-9-]{1,63}$'`)],
+)
+
+/** A device is disabled, never deleted: readings carry its number. */
+export const device = pgTable(
+  'device',
+  {
+    id: identity().primaryKey(),
+    tenantId: integer('tenant_id')
+      .notNull()
+      .references(() => tenant.id),
+    externalId: text('external_id').notNull(),
+    status: text('status', { enum: ['enabled', 'disabled'] })
+      .notNull()
+      .default('enabled'),
+    type: text('type'),
+    site: text('site'),
+    attributes: jsonb('attributes').notNull().default({}),
+    aliases: text('aliases').array().notNull().default(sql`'{}'`),
+    /** The fleet credential that brought it on first sight; null when an operator added it. */
+    createdBy: uuid('created_by').references((): AnyPgColumn => credential.id, { onDelete: 'set null' }),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+    updatedAt: timestamptz('updated_at').notNull().default(sql`clock_timestamp()`),
+  },
+  (table) => [
+    unique('device_tenant_id_external_id_unique').on(table.tenantId, table.externalId),
+    check('device_status_check', sql`${table.status} in ('enabled', 'disabled')`),
+    index('device_created_by_index').on(table.createdBy),
+    index('device_updated_at_index').on(table.updatedAt),
+  ],
+)
+
+export const credential = pgTable(
+  'credential',
+  {
+    id: uuid('id').primaryKey().defaultRandom(),
+    deviceId: integer('device_id')
+      .notNull()
+      .references(() => device.id, { onDelete: 'cascade' }),
+    kind: text('kind').notNull().default('token'),
+    /** SHA-256 of the token; the token itself is stored nowhere. */
+    secretHash: bytea('secret_hash').unique(),
+    fleet: boolean('fleet').notNull().default(false),
+    /** Glob with `*` of the devices that a fleet credential may speak for; null: any. */
+    pattern: text('pattern'),
+    name: text('name'),
+    expiresAt: timestamptz('expires_at'),
+    revokedAt: timestamptz('revoked_at'),
+    lastUsedAt: timestamptz('last_used_at'),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+    updatedAt: timestamptz('updated_at').notNull().default(sql`clock_timestamp()`),
+  },
+  (table) => [
+    index('credential_device_id_index').on(table.deviceId),
+    index('credential_updated_at_index').on(table.updatedAt),
+  ],
+)
+
+/** The dictionary of names: one row a name and unit of a tenant, made on first sight. */
+export const metric = pgTable(
+  'metric',
+  {
+    id: identity().primaryKey(),
+    tenantId: integer('tenant_id')
+      .notNull()
+      .references(() => tenant.id),
+    name: text('name').notNull(),
+    unit: text('unit'),
+    /** Who brought the name: a device may bring 500, a tenant holds 10,000. */
+    firstDeviceId: integer('first_device_id').references(() => device.id, { onDelete: 'set null' }),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+  },
+  (table) => [
+    unique('metric_tenant_id_name_unit_unique').on(table.tenantId, table.name, table.unit).nullsNotDistinct(),
+    index('metric_first_device_id_index').on(table.firstDeviceId),
+  ],
+)
+
+/** Exactly one of value, text, flag is not null. The order of columns leaves no padding: 8 bytes less a row than the order one would read. */
+const readingColumns = () => ({
+  deviceId: integer('device_id').notNull(),
+  metricId: integer('metric_id').notNull(),
+  eventTime: timestamptz('event_time').notNull(),
+  ingestTime: timestamptz('ingest_time').notNull(),
+  value: doublePrecision('value'),
+})
+const moreReadingColumns = () => ({
+  /** 0 the device's clock; 1 it named no time or its clock was not set; 2 it was more than 10 min ahead. With 1 and 2 event_time is the arrival. */
+  clock: smallint('clock').notNull().default(0),
+  flag: boolean('flag'),
+  text: text('text'),
+  /** What the device's clock said, only with clock 2. */
+  deviceTime: timestamptz('device_time'),
+})
+
+/**
+ * Every value of every metric. Partitioned by range on event_time, each range by hash on device_id (modulus 4); the worker makes the ranges.
+ * No foreign keys: each costs a look-up and a row lock per reading (the worker's batch of 5,000 would lock 10,000 rows); the worker resolves both
+ * numbers in the same transaction, and those of `latest` keep the parents from being deleted.
+ */
+export const reading = pgTable(
+  'reading',
+  {
+    ...readingColumns(),
+    /** 0 for the first value of a metric at an instant, 1, 2, … for further ones. */
+    ordinal: smallint('ordinal').notNull().default(0),
+    ...moreReadingColumns(),
+  },
+  (table) => [primaryKey({ columns: [table.deviceId, table.metricId, table.eventTime, table.ordinal] })],
+)
+
+/** The newest reading of each metric by event time. Its foreign keys are checked only when a row is inserted, so once a metric of a device. */
+export const latest = pgTable('latest', { ...readingColumns(), ...moreReadingColumns() }, (table) => [
+  primaryKey({ columns: [table.deviceId, table.metricId] }),
+  foreignKey({ columns: [table.deviceId], foreignColumns: [device.id], name: 'latest_device_id_device_id_fk' }),
+  foreignKey({ columns: [table.metricId], foreignColumns: [metric.id], name: 'latest_metric_id_metric_id_fk' }),
+])
+
+/** How far each partition of the event log has become rows; written in the rows' transaction, so a restart neither loses nor doubles. */
+export const ingestOffset = pgTable(
+  'ingest_offset',
+  {
+    stream: text('stream').notNull(),
+    partition: integer('partition').notNull(),
+    nextOffset: bigint('next_offset', { mode: 'number' }).notNull(),
+    /** Messages: new rows, all readings known already, dead letters. */
+    stored: counter('stored'),
+    duplicate: counter('duplicate'),
+    parked: counter('parked'),
+    /** Rows of `reading`. */
+    readings: counter('readings'),
+    updatedAt: timestamptz('updated_at').notNull().default(sql`clock_timestamp()`),
+  },
+  (table) => [primaryKey({ columns: [table.stream, table.partition] })],
+)
+
+export const deadLetter = pgTable(
+  'dead_letter',
+  {
+    id: uuid('id').primaryKey(),
+    /** Where its record lay in the event log. */
+    stream: text('stream'),
+    partition: integer('partition'),
+    recordOffset: bigint('record_offset', { mode: 'number' }),
+    /** As the message named them: they need not exist. */
+    tenant: text('tenant').notNull(),
+    device: text('device').notNull(),
+    source: text('source').notNull(),
+    /** MQTT topic name or path of the request; null when the worker parked a decoded message. */
+    topic: text('topic'),
+    contentType: text('content_type'),
+    stage: text('stage').notNull(),
+    code: text('code').notNull(),
+    message: text('message').notNull(),
+    acknowledged: boolean('acknowledged').notNull(),
+    ingestTime: timestamptz('ingest_time').notNull(),
+    /** The message's own bytes; null only when even these were refused. */
+    payload: bytea('payload'),
+    replayedAt: timestamptz('replayed_at'),
+  },
+  (table) => [
+    uniqueIndex('dead_letter_record_unique')
+      .on(table.stream, table.partition, table.recordOffset)
+      .where(sql`${table.recordOffset} is not null`),
+    index('dead_letter_ingest_time_index').on(table.ingestTime),
+  ],
+)
+
+const telemetryColumns = () => ({
+  tenant: text('tenant').notNull(),
+  device: text('device').notNull(),
+  metric: text('metric').notNull(),
+  unit: text('unit'),
+  time: timestamptz('time').notNull(),
+  value: doublePrecision('value'),
+  text: text('text'),
+  flag: boolean('flag'),
+  clock: smallint('clock').notNull(),
+  ingestTime: timestamptz('ingest_time').notNull(),
+})
+
+export const telemetry = pgView('telemetry', telemetryColumns()).existing()
+export const telemetryLatest = pgView('telemetry_latest', telemetryColumns()).existing()
+
+export const deviceStatus = pgView('device_status', {
+  tenant: text('tenant').notNull(),
+  device: text('device').notNull(),
+  status: text('status').notNull(),
+  type: text('type'),
+  site: text('site'),
+  metrics: bigint('metrics', { mode: 'number' }).notNull(),
+  lastTime: timestamptz('last_time'),
+  lastIngestTime: timestamptz('last_ingest_time'),
+  createdAt: timestamptz('created_at').notNull(),
+}).existing()
+
+export const ingestHealth = pgView('ingest_health', {
+  stream: text('stream').notNull(),
+  partition: integer('partition').notNull(),
+  nextOffset: bigint('next_offset', { mode: 'number' }).notNull(),
+  stored: bigint('stored', { mode: 'number' }).notNull(),
+  duplicate: bigint('duplicate', { mode: 'number' }).notNull(),
+  parked: bigint('parked', { mode: 'number' }).notNull(),
+  readings: bigint('readings', { mode: 'number' }).notNull(),
+  updatedAt: timestamptz('updated_at').notNull(),
+  idleSeconds: doublePrecision('idle_seconds').notNull(),
+}).existing()
