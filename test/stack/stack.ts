@@ -1,0 +1,124 @@
+import pg from 'pg'
+import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
+import { BridgeProcess, freePort, run } from './process.ts'
+
+export interface StackOptions {
+  readonly kafkaBrokers: string
+  readonly redisUrl?: string
+  /** Absent: a fresh database on the shared server. */
+  readonly databaseUrl?: string
+  readonly env?: NodeJS.ProcessEnv
+}
+
+/** Gateway and worker as separate processes over real servers, on a database and topics of their own. */
+export class Stack implements AsyncDisposable {
+  readonly env: NodeJS.ProcessEnv
+  readonly mqttPort: number
+  readonly httpPort: number
+  readonly gatewayOps: string
+  readonly workerOps: string
+  readonly database: pg.Pool
+  gateway!: BridgeProcess
+  worker!: BridgeProcess
+  readonly #cleanUp: AsyncDisposableStack
+
+  private constructor(env: NodeJS.ProcessEnv, ports: readonly number[], cleanUp: AsyncDisposableStack) {
+    this.env = env
+    this.mqttPort = ports[0] as number
+    this.httpPort = ports[1] as number
+    this.gatewayOps = `http://127.0.0.1:${ports[2]}`
+    this.workerOps = `http://127.0.0.1:${ports[3]}`
+    this.#cleanUp = cleanUp
+    this.database = new pg.Pool({ connectionString: env.DATABASE_URL, max: 2 })
+    this.database.on('error', () => {}) // tests stop Postgres on purpose
+  }
+
+  static async start({ kafkaBrokers, redisUrl, databaseUrl, env = {} }: StackOptions): Promise<Stack> {
+    const cleanUp = new AsyncDisposableStack()
+    const url = databaseUrl ?? cleanUp.use(await freshDatabase()).url
+    const ports = [await freePort(), await freePort(), await freePort(), await freePort()]
+    const stack = new Stack(
+      {
+        KAFKA_BROKERS: kafkaBrokers,
+        DATABASE_URL: url,
+        ...(redisUrl && { REDIS_URL: redisUrl }),
+        BRIDGE_KAFKA_TOPIC_PREFIX: freshTopicPrefix(),
+        BRIDGE_MQTT_PORT: String(ports[0]),
+        BRIDGE_HTTP_PORT: String(ports[1]),
+        ...env,
+      },
+      ports,
+      cleanUp,
+    )
+    cleanUp.defer(() => stack.database.end())
+    await run(['init'], stack.env)
+    await Promise.all([stack.startGateway(), stack.startWorker()])
+    return stack
+  }
+
+  async startGateway(): Promise<void> {
+    this.gateway = new BridgeProcess(['gateway'], { ...this.env, BRIDGE_OPS_PORT: new URL(this.gatewayOps).port })
+    await this.gateway.until('/readyz is 200', () => ready(this.gatewayOps))
+  }
+
+  async startWorker(): Promise<void> {
+    this.worker = new BridgeProcess(['worker'], { ...this.env, BRIDGE_OPS_PORT: new URL(this.workerOps).port })
+    await this.worker.until('/readyz is 200', () => ready(this.workerOps))
+  }
+
+  /** Tokens of new devices, by name. */
+  async addDevices(prefix: string, count: number): Promise<Map<string, string>> {
+    const csv = await run(['devices', 'add', '--count', String(count), '--prefix', prefix, '--csv'], this.env)
+    return new Map(
+      csv
+        .trim()
+        .split('\n')
+        .map((line) => line.split(',') as [string, string]),
+    )
+  }
+
+  async addDevice(name: string): Promise<string> {
+    return (await run(['devices', 'add', name], this.env)).trim()
+  }
+
+  async addFleet(name: string): Promise<string> {
+    return (
+      JSON.parse(await run(['credentials', 'add', '--fleet', '--name', name, '--json'], this.env)) as { token: string }
+    ).token
+  }
+
+  async rows(
+    where = 'true',
+  ): Promise<{ device: string; metric: string; time: Date; value: number | null; text: string | null }[]> {
+    return (
+      await this.database.query(
+        `SELECT device, metric, time, value, text FROM telemetry WHERE ${where} ORDER BY device, time, metric`,
+      )
+    ).rows
+  }
+
+  /** The sum of a metric's series whose labels contain all given texts. */
+  async metric(base: string, name: string, ...labels: string[]): Promise<number> {
+    const text = await (await fetch(`${base}/metrics`)).text()
+    return text
+      .split('\n')
+      .filter(
+        (line) =>
+          (line.startsWith(`${name}{`) || line.startsWith(`${name} `)) && labels.every((label) => line.includes(label)),
+      )
+      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.gateway?.[Symbol.asyncDispose](), this.worker?.[Symbol.asyncDispose]()])
+    await this.#cleanUp.disposeAsync()
+  }
+}
+
+async function ready(base: string): Promise<boolean> {
+  try {
+    return (await fetch(`${base}/readyz`, { signal: AbortSignal.timeout(2000) })).ok
+  } catch {
+    return false
+  }
+}
