@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
@@ -80,14 +79,4 @@ function cleanEnvironment(): NodeJS.ProcessEnv {
       ([name]) => !name.startsWith('BRIDGE_') && !['KAFKA_BROKERS', 'REDIS_URL', 'DATABASE_URL'].includes(name),
     ),
   )
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
-import { BridgeProcess, freePort, run } from './process.ts'
+import { freePort } from '#test/servers/server-process.ts'
+import { BridgeProcess, run } from './process.ts'
 
 export interface StackOptions {
   readonly kafkaBrokers: string
