@@ -1,0 +1,174 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import kafkajs, { type Admin, type ITopicConfig, type ITopicMetadata } from 'kafkajs'
+import { kafkaTopics } from '#schema/kafka-topics.ts'
+import type { Config } from './config-schema.ts'
+import { BridgeError } from './errors.ts'
+import { createKafka } from './kafka-client.ts'
+import { fetchTopicIds } from './kafka-topic-ids.ts'
+import type { Log } from './log.ts'
+
+/** What Kafka said of our topics. */
+export interface CheckedTopics {
+  /** `replicated`: two brokers at least hold every record before it is acknowledged. */
+  readonly ackLevel: 'replicated' | 'single-copy'
+  /** Kafka topic → name of its stream in ingest_offset: cluster, topic and the topic's id, so that a topic made again starts anew. */
+  readonly streams: ReadonlyMap<string, string>
+  /** Kafka topic → number of partitions. */
+  readonly partitions: ReadonlyMap<string, number>
+}
+
+/** A dead letter carries the message's bytes (1 MiB by default) and a record of telemetry may be larger than the message was. */
+const maxMessageBytes = 4 * 1024 * 1024
+/** Dead letters and device events are few; each partition costs every fetch a little. */
+const sidePartitions = 3
+const leadersMs = 10_000
+const attempts = { initialRetryTime: 100, maxRetryTime: 500, retries: 6 }
+
+/**
+ * Makes the topics that are missing. Those that exist stay as they are: partitions are added by an operator's decision only.
+ * @returns names of the topics that were made
+ * @throws BridgeError BRIDGE_EVENT_LOG_UNAVAILABLE when Kafka does not answer
+ */
+export async function createTopics(kafka: Config['kafka'], log: Log): Promise<readonly string[]> {
+  return await withAdmin(kafka, log, async (admin) => {
+    const { brokers } = await admin.describeCluster()
+    const existing = new Set(await admin.listTopics())
+    const made: string[] = []
+    for (const topic of topicConfigs(kafka, brokers.length)) {
+      // One by one: kafkajs reports a mixed outcome of several as a failure of all.
+      if (existing.has(topic.topic)) continue
+      // Without its wait for leaders, which gives up on a KRaft broker that has not heard of the topic yet.
+      if (await admin.createTopics({ topics: [topic], waitForLeaders: false })) made.push(topic.topic)
+    }
+    await waitForLeaders(admin, made)
+    if (made.length > 0) log.info({ topics: made, brokers: brokers.length }, 'Kafka topics made')
+    return made
+  })
+}
+
+async function waitForLeaders(admin: Admin, names: readonly string[]): Promise<void> {
+  for (const deadline = Date.now() + leadersMs; ; await sleep(50)) {
+    const existing = new Set(await admin.listTopics())
+    if (names.every((name) => existing.has(name))) {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [...names] })
+      if (topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return
+    }
+    if (Date.now() > deadline) throw new Error(`the new topics have no leaders after ${leadersMs} ms`)
+  }
+}
+
+function topicConfigs({ topicPrefix, partitions, retentionHours }: Config['kafka'], brokers: number): ITopicConfig[] {
+  const { telemetry, deadLetter, deviceEvent } = kafkaTopics(topicPrefix)
+  const configEntries = [
+    { name: 'cleanup.policy', value: 'delete' },
+    { name: 'retention.ms', value: String(retentionHours * 3_600_000) },
+    { name: 'max.message.bytes', value: String(maxMessageBytes) },
+    ...(brokers >= 3 ? [{ name: 'min.insync.replicas', value: '2' }] : []),
+  ]
+  const configOf = (topic: string, numPartitions: number): ITopicConfig => ({
+    topic,
+    numPartitions,
+    replicationFactor: Math.min(3, brokers),
+    configEntries,
+  })
+  const side = Math.min(partitions, sidePartitions)
+  return [configOf(telemetry, partitions), configOf(deadLetter, side), configOf(deviceEvent, side)]
+}
+
+/**
+ * Looks at the topics without changing anything.
+ * @throws BridgeError BRIDGE_TOPICS_MISSING when Kafka answers without them; BRIDGE_EVENT_LOG_UNAVAILABLE when it does not answer
+ */
+export async function checkTopics(kafka: Config['kafka'], log: Log): Promise<CheckedTopics> {
+  const names = Object.values(kafkaTopics(kafka.topicPrefix))
+  return await withAdmin(kafka, log, async (admin) => {
+    const existing = new Set(await admin.listTopics())
+    const missing = names.filter((name) => !existing.has(name))
+    if (missing.length > 0) {
+      const list = missing.join(', ')
+      throw new BridgeError('BRIDGE_TOPICS_MISSING', `Kafka has no topic ${list}; make them by: npx fleetbridge init`, {
+        details: { topics: list, brokers: brokersOf(kafka).join(',') },
+      })
+    }
+    const { topics } = await admin.fetchTopicMetadata({ topics: names })
+    const [streams, minInSync] = await Promise.all([streamNames(kafka, admin, names), minInSyncReplicas(admin, names)])
+    return {
+      ackLevel: topics.every((topic) => copies(topic) >= 2) && minInSync >= 2 ? 'replicated' : 'single-copy',
+      streams,
+      partitions: new Map(topics.map(({ name, partitions }) => [name, partitions.length])),
+    }
+  })
+}
+
+function copies({ partitions }: ITopicMetadata): number {
+  return Math.min(...partitions.map(({ replicas }) => replicas.length))
+}
+
+/** The effective value, also where the topic leaves it to the broker. */
+async function minInSyncReplicas(admin: Admin, names: readonly string[]): Promise<number> {
+  const configNames = ['min.insync.replicas']
+  const resources = names.map((name) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name, configNames }))
+  const described = await admin.describeConfigs({ includeSynonyms: false, resources })
+  return Math.min(
+    ...described.resources.map(({ configEntries }) => Number(configEntries.find(isMinInSync)?.configValue ?? 1)),
+  )
+}
+
+const isMinInSync = ({ configName }: { configName: string }) => configName === 'min.insync.replicas'
+
+/**
+ * Without an id from the broker (before Kafka 3.0) the stream is cluster and topic alone: a topic made again is then noticed only
+ * when a stored offset lies outside of it.
+ */
+async function streamNames(
+  kafka: Config['kafka'],
+  admin: Admin,
+  names: readonly string[],
+): Promise<Map<string, string>> {
+  const { clusterId } = await admin.describeCluster()
+  const ids = await topicIds(kafka, names)
+  return new Map(
+    names.map((name) => {
+      const id = ids?.get(name)
+      return [name, id === undefined ? `${clusterId}/${name}` : `${clusterId}/${name}/${id}`]
+    }),
+  )
+}
+
+/** From the first broker that answers; none answering is a failure, not an absence, or a stream's name would flap. */
+async function topicIds(
+  kafka: Config['kafka'],
+  names: readonly string[],
+): Promise<ReadonlyMap<string, string> | undefined> {
+  let failure: unknown
+  for (const broker of brokersOf(kafka)) {
+    try {
+      const { ids } = await fetchTopicIds(broker, names)
+      if (ids === undefined || names.every((name) => ids.has(name))) return ids
+      failure = new Error(`${broker} does not know all topics yet`)
+    } catch (error) {
+      failure = error
+    }
+  }
+  throw failure
+}
+
+async function withAdmin<T>(kafka: Config['kafka'], log: Log, use: (admin: Admin) => Promise<T>): Promise<T> {
+  const brokers = brokersOf(kafka)
+  const admin = createKafka(brokers, 'fleetbridge-admin', log, attempts).admin()
+  try {
+    await admin.connect()
+    return await use(admin)
+  } catch (error) {
+    if (error instanceof BridgeError) throw error
+    const message = `Kafka at ${brokers.join(', ')} does not answer: ${(error as Error).message}`
+    throw new BridgeError('BRIDGE_EVENT_LOG_UNAVAILABLE', message, { cause: error })
+  } finally {
+    await admin.disconnect().catch(() => undefined)
+  }
+}
+
+function brokersOf({ brokers }: Config['kafka']): readonly string[] {
+  if (brokers === undefined) throw new BridgeError('BRIDGE_CONFIG_INVALID', 'KAFKA_BROKERS is not set')
+  return brokers
+}
