@@ -1,0 +1,54 @@
+import type { Config } from '#platform/config-schema.ts'
+import { BridgeError } from '#platform/errors.ts'
+import type { Cost, LimitName } from './rate-limiter.ts'
+
+export type Owner = 'device' | 'fleet' | 'tenant'
+export type Quantity = 'messages' | 'readings' | 'bytes'
+
+/** One window of one limit: every owner has a bucket of `burst` tokens that refills in `seconds`. */
+export interface Rule {
+  readonly limit: LimitName
+  readonly owner: Owner
+  readonly quantity: Quantity
+  readonly burst: number
+  readonly seconds: number
+}
+
+const limitsByName = [
+  ['device', 'device', 'device', 'messages'],
+  ['deviceReadings', 'device_readings', 'device', 'readings'],
+  ['deviceBytes', 'device_bytes', 'device', 'bytes'],
+  ['fleet', 'fleet', 'fleet', 'messages'],
+  ['fleetReadings', 'fleet_readings', 'fleet', 'readings'],
+  ['fleetBytes', 'fleet_bytes', 'fleet', 'bytes'],
+  ['tenant', 'tenant', 'tenant', 'messages'],
+  ['tenantReadings', 'tenant_readings', 'tenant', 'readings'],
+  ['tenantBytes', 'tenant_bytes', 'tenant', 'bytes'],
+] as const satisfies readonly (readonly [keyof Config['limits'], LimitName, Owner, Quantity])[]
+
+/** All windows of all limits that are not `none`. */
+export function rulesOf(limits: Config['limits']): readonly Rule[] {
+  return limitsByName.flatMap(([setting, limit, owner, quantity]) =>
+    windowsOf(limits[setting], setting).map((window) => ({ limit, owner, quantity, ...window })),
+  )
+}
+
+/** Whose bucket pays under a rule; undefined when the cost asks nothing of it. A tenant's own bucket has an empty name. */
+export function payerOf(rule: Rule, cost: Cost): string | undefined {
+  if (rule.owner === 'device') return cost.device
+  if (cost.deviceOnly === true) return undefined
+  return rule.owner === 'fleet' ? cost.fleet : ''
+}
+
+function windowsOf(text: string, setting: string): { burst: number; seconds: number }[] {
+  if (text === 'none') return []
+  return text.split(',').map((part) => {
+    const [, tokens, seconds] = /^([1-9]\d{0,8}):([1-9]\d{0,5})$/.exec(part) ?? []
+    if (tokens === undefined || seconds === undefined)
+      throw new BridgeError(
+        'BRIDGE_CONFIG_INVALID',
+        `limits.${setting}: "${text}" is neither none nor windows such as 100:1,2000:60`,
+      )
+    return { burst: Number(tokens), seconds: Number(seconds) }
+  })
+}

@@ -1,0 +1,232 @@
+import { randomUUID } from 'node:crypto'
+import type { Redis } from 'ioredis'
+import type { Config } from '#platform/config-schema.ts'
+import { type Handle, handleOf } from '#platform/handle.ts'
+import type { Log } from '#platform/log.ts'
+import type { Metrics } from '#platform/metrics.ts'
+import { type Rule, rulesOf } from './limits.ts'
+import type { Cost, RateLimiter, Wait } from './rate-limiter.ts'
+import {
+  type AwayReason,
+  addressOf,
+  answerMs,
+  awayReasonOf,
+  awayReasons,
+  closeRedis,
+  createRedis,
+  within,
+} from './redis-connection.ts'
+import { readScript, runScript } from './redis-script.ts'
+import { readRefusals, takeCall } from './redis-take.ts'
+import { TokenBuckets } from './token-buckets.ts'
+
+const takeScript = readScript(new URL('./take.lua', import.meta.url))
+const announceScript = readScript(new URL('./announce.lua', import.meta.url))
+const gatewaysKey = 'fleetbridge:limit:gateways'
+
+/** Costs of one script run: it blocks Redis for about a millisecond. */
+const maxCosts = 2000
+const heartbeatMs = 2000
+/** A gateway that missed three heartbeats no longer has a share. */
+const aliveMs = 7000
+const firstRetryMs = 250
+const lastRetryMs = 2000
+/** After a return that held less than this, the next return is put off, longer each time. */
+const calmMs = 10_000
+const lastPutOffMs = 10_000
+/** How long a start waits for Redis before it goes on without. */
+const startMs = 1000
+
+/**
+ * Limits that all gateways share, counted by one Redis or the primary of a replicated one, in one call a batch. Not for Redis Cluster:
+ * the keys of a call lie in many slots. While Redis does not answer, each gateway admits its local share: rate and burst divided by
+ * the gateways that were last seen there.
+ * @throws BridgeError BRIDGE_CONFIG_INVALID for what is no Redis URL; a Redis that is away does not fail the start
+ */
+export async function startRedisRateLimiter(
+  limits: Config['limits'],
+  redisUrl: string,
+  { log, metrics }: { log: Log; metrics: Metrics },
+): Promise<RateLimiter> {
+  const limiter = new RedisRateLimiter(rulesOf(limits), createRedis(redisUrl), log, metrics)
+  await limiter.start()
+  return limiter
+}
+
+class RedisRateLimiter implements RateLimiter {
+  readonly kind = 'redis'
+  readonly #rules: readonly Rule[]
+  readonly #redis: Redis
+  readonly #log: Log
+  readonly #fallbacks: ReturnType<typeof registerFallbacks>
+  readonly #local: TokenBuckets
+  readonly #handle: Handle
+  readonly #id = randomUUID()
+  #gateways = 1
+  /** Why the local share answers; undefined while Redis does. */
+  #away: AwayReason | 'starting' | undefined = 'starting'
+  #started: () => void = () => undefined
+  #timer: NodeJS.Timeout | undefined
+  #retryMs = firstRetryMs
+  #putOffMs = 0
+  #sharedSinceMs = Number.NEGATIVE_INFINITY
+  #lastError = 'no connection'
+  #closing = false
+
+  constructor(rules: readonly Rule[], redis: Redis, log: Log, metrics: Metrics) {
+    this.#rules = rules
+    this.#redis = redis
+    this.#log = log
+    this.#local = new TokenBuckets(rules)
+    this.#fallbacks = registerFallbacks(metrics)
+    metrics.gauge(
+      'fleetbridge_rate_limiter_local',
+      '1 while limits are counted from the local share, 0 while in Redis',
+      () => (this.#away === undefined ? 0 : 1),
+    )
+    metrics.gauge(
+      'fleetbridge_rate_limiter_gateways',
+      'Gateways last seen in Redis: the local share is 1 / this',
+      () => this.#gateways,
+    )
+    this.#handle = handleOf(() => this.#end())
+  }
+
+  async start(): Promise<void> {
+    const started = new Promise<void>((resolve) => (this.#started = resolve))
+    this.#redis.on('error', (error: NodeJS.ErrnoException) => (this.#lastError = error.message || `${error.code}`))
+    this.#redis.on('ready', () => {
+      this.#lastError = 'the connection was closed'
+      // After an error a new connection is no reason to think better of it: a replica stays read-only.
+      this.#probeIn(this.#away === 'error' ? this.#retryMs : this.#putOffMs)
+    })
+    this.#redis.on('close', () => this.#goLocal('unreachable', this.#lastError))
+    this.#redis.connect().catch(() => undefined) // it goes on by itself, and the events tell
+    const timer = setTimeout(() => this.#goLocal('timeout', `no connection within ${startMs} ms`), startMs)
+    await started
+    clearTimeout(timer)
+  }
+
+  async take(costs: readonly Cost[]): Promise<readonly (Wait | undefined)[]> {
+    if (this.#away !== undefined) return this.#takeLocally(costs)
+    const waits = new Array<Wait | undefined>(costs.length).fill(undefined)
+    if (costs.length <= maxCosts) await this.#takeShared(costs, waits, 0)
+    else {
+      const parts: Promise<void>[] = []
+      for (let offset = 0; offset < costs.length; offset += maxCosts)
+        parts.push(this.#takeShared(costs.slice(offset, offset + maxCosts), waits, offset))
+      await Promise.all(parts)
+    }
+    return waits
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#handle.close()
+  }
+
+  async #takeShared(costs: readonly Cost[], waits: (Wait | undefined)[], offset: number): Promise<void> {
+    const call = takeCall(this.#rules, costs)
+    if (call === undefined) return
+    try {
+      const reply = await within(answerMs, runScript(this.#redis, takeScript, call.keys, [call.argument]))
+      readRefusals(this.#rules, call, reply as readonly number[], waits, offset)
+    } catch (error) {
+      this.#failed(error)
+      const local = this.#takeLocally(costs)
+      for (let index = 0; index < local.length; index++) waits[offset + index] = local[index]
+    }
+  }
+
+  #takeLocally(costs: readonly Cost[]): (Wait | undefined)[] {
+    const askedBefore = this.#local.asked
+    const waits = this.#local.take(costs, performance.now())
+    const reason = this.#away === undefined || this.#away === 'starting' ? 'unreachable' : this.#away
+    this.#fallbacks.inc({ reason }, this.#local.asked - askedBefore)
+    return waits
+  }
+
+  #failed(error: unknown): void {
+    const reason = awayReasonOf(error)
+    // What a command says of a lost connection is about the command; the connection has said why.
+    this.#goLocal(reason, reason === 'unreachable' ? this.#lastError : (error as Error).message)
+  }
+
+  #goLocal(reason: AwayReason, detail: string): void {
+    if (this.#closing || (this.#away !== undefined && this.#away !== 'starting')) return
+    const now = performance.now()
+    const wasCalm = now - this.#sharedSinceMs > calmMs
+    this.#putOffMs = wasCalm ? 0 : Math.min(Math.max(firstRetryMs, this.#putOffMs * 2), lastPutOffMs)
+    this.#retryMs = firstRetryMs
+    this.#away = reason
+    this.#local.divideBy(this.#gateways)
+    // The message alone: the error of a failed login holds the password among its arguments.
+    this.#log.warn(
+      { redis: addressOf(this.#redis), reason, detail: this.#redacted(detail), gateways: this.#gateways },
+      'Redis does not answer: limits are counted from the local share, rate / gateways',
+    )
+    this.#probeIn(Math.max(firstRetryMs, this.#putOffMs))
+    this.#started()
+  }
+
+  #goShared(): void {
+    if (this.#closing || this.#away === undefined) return
+    this.#away = undefined
+    this.#sharedSinceMs = performance.now()
+    this.#log.info(
+      { redis: addressOf(this.#redis), gateways: this.#gateways },
+      'limits are counted in Redis, for all gateways together',
+    )
+    this.#started()
+  }
+
+  /** The heartbeat while Redis answers, and while it does not the one request that asks whether it does again. */
+  #probeIn(ms: number): void {
+    clearTimeout(this.#timer)
+    if (!this.#closing) this.#timer = setTimeout(() => void this.#probe(), ms)
+  }
+
+  async #probe(): Promise<void> {
+    const { status } = this.#redis
+    // Not connected: the connection's own back-off runs, and `ready` asks for the next probe.
+    if (status !== 'ready') {
+      if (status !== 'end') return
+      this.#redis.connect().catch(() => undefined)
+      return this.#probeIn(lastRetryMs)
+    }
+    try {
+      // It writes, so a Redis that has become read-only or full does not pass.
+      const announced = runScript(this.#redis, announceScript, [gatewaysKey], [this.#id, aliveMs])
+      this.#gateways = Math.max(1, (await within(answerMs, announced)) as number)
+      this.#goShared()
+      this.#probeIn(heartbeatMs)
+    } catch (error) {
+      this.#failed(error)
+      this.#probeIn(this.#retryMs)
+      this.#retryMs = Math.min(this.#retryMs * 2, lastRetryMs)
+    }
+  }
+
+  async #end(): Promise<void> {
+    this.#closing = true
+    clearTimeout(this.#timer)
+    await closeRedis(this.#redis, () => this.#redis.zrem(gatewaysKey, this.#id))
+  }
+
+  #redacted(text: string): string {
+    const { password } = this.#redis.options
+    return password ? text.replaceAll(password, '[redacted]') : text
+  }
+}
+
+function registerFallbacks(metrics: Metrics) {
+  return metrics.counter(
+    'fleetbridge_rate_limiter_fallback_total',
+    'Costs that the local share answered, by why Redis did not',
+    ['reason'],
+    awayReasons.map((reason) => ({ reason })),
+  )
+}

@@ -1,0 +1,96 @@
+import { payerOf, type Rule } from './limits.ts'
+import type { Cost, Wait } from './rate-limiter.ts'
+
+/** What take.lua is asked: keys, its JSON argument, and which of the costs it holds. */
+export interface TakeCall {
+  readonly keys: readonly string[]
+  readonly argument: string
+  /** For each cost of the call its index in what `takeCall` was given. */
+  readonly asked: readonly number[]
+}
+
+/**
+ * Puts costs into one call: every bucket is named once, and equal costs in succession are one entry.
+ * @returns undefined when the costs ask nothing of any rule
+ */
+export function takeCall(rules: readonly Rule[], costs: readonly Cost[]): TakeCall | undefined {
+  const keys: string[] = []
+  const ruleOf: number[] = []
+  const numberOf = new Map<string, number>()
+  const numbers: number[] = []
+  const asked: number[] = []
+  const prefixes = rules.map(keyPrefix)
+  let previous: Cost | undefined
+  let entry = 0
+  for (let index = 0; index < costs.length; index++) {
+    const cost = costs[index] as Cost
+    if (previous !== undefined && sameCost(previous, cost)) {
+      numbers[entry] = (numbers[entry] as number) + 1
+      asked.push(index)
+      continue
+    }
+    const start = numbers.length
+    numbers.push(1, 0)
+    for (let number = 0; number < rules.length; number++) {
+      const rule = rules[number] as Rule
+      const amount = cost[rule.quantity]
+      const payer = amount > 0 ? payerOf(rule, cost) : undefined
+      if (payer === undefined) continue
+      const key = `${prefixes[number]}${cost.tenant}/${payer}`
+      let keyNumber = numberOf.get(key)
+      if (keyNumber === undefined) {
+        keyNumber = keys.push(key)
+        ruleOf.push(number + 1)
+        numberOf.set(key, keyNumber)
+      }
+      numbers.push(keyNumber, amount)
+    }
+    const parts = (numbers.length - start - 2) / 2
+    if (parts === 0) {
+      numbers.length = start
+      previous = undefined
+      continue
+    }
+    numbers[start + 1] = parts
+    entry = start
+    previous = cost
+    asked.push(index)
+  }
+  if (asked.length === 0) return undefined
+  const bounds = rules.map(({ burst, seconds }) => [burst, seconds])
+  return { keys, argument: JSON.stringify({ rules: bounds, ruleOf, costs: numbers }), asked }
+}
+
+/** Puts take.lua's answer into the waits of the costs it was asked about. */
+export function readRefusals(
+  rules: readonly Rule[],
+  { asked }: TakeCall,
+  reply: readonly number[],
+  waits: (Wait | undefined)[],
+  offset: number,
+): void {
+  for (let position = 0; position < reply.length; position += 3) {
+    const [index, ms, rule] = [reply[position], reply[position + 1], reply[position + 2]] as [number, number, number]
+    waits[offset + (asked[index] as number)] = { ms, limit: (rules[rule - 1] as Rule).limit }
+  }
+}
+
+/**
+ * The window is part of the key: gateways that run with different limits, as while settings are rolled out, then never read each
+ * other's buckets. A tenant's name has no slash, so tenant and device cannot be confused.
+ */
+function keyPrefix({ limit, burst, seconds }: Rule): string {
+  return `fleetbridge:limit:${limit}:${burst}:${seconds}:`
+}
+
+function sameCost(one: Cost, other: Cost): boolean {
+  return (
+    one.device === other.device &&
+    one.fleet === other.fleet &&
+    one.tenant === other.tenant &&
+    one.messages === other.messages &&
+    one.readings === other.readings &&
+    one.bytes === other.bytes &&
+    one.deviceOnly === other.deviceOnly
+  )
+}
