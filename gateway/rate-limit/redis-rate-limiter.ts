@@ -24,8 +24,8 @@ const takeScript = readScript(new URL('./take.lua', import.meta.url))
 const announceScript = readScript(new URL('./announce.lua', import.meta.url))
 const gatewaysKey = 'fleetbridge:limit:gateways'
 
-/** Costs of one script run: it blocks Redis for about a millisecond. */
-const maxCosts = 2000
+/** Costs of one script run, which blocks Redis for some milliseconds when each is another device's. */
+const maxCosts = 1000
 const heartbeatMs = 2000
 /** A gateway that missed three heartbeats no longer has a share. */
 const aliveMs = 7000
