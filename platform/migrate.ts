@@ -3,13 +3,11 @@ import { fileURLToPath } from 'node:url'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import { migrate as runMigrations } from 'drizzle-orm/node-postgres/migrator'
 import pg from 'pg'
+import { advisoryLocks } from './advisory-locks.ts'
 import { BridgeError } from './errors.ts'
 import type { Log } from './log.ts'
 
 const migrationsFolder = fileURLToPath(new URL('../schema/migrations', import.meta.url))
-/** First half of every advisory lock of ours ("flbr"); the second names what is locked. */
-const lockSpace = 0x666c6272
-const lockMigrate = 1
 
 /**
  * Brings the database to the schema of this version. Two starters at once: one waits for the other.
@@ -18,7 +16,7 @@ const lockMigrate = 1
 export async function migrate(databaseUrl: string, log: Log): Promise<void> {
   await withClient(databaseUrl, async (client) => {
     // A session lock: each start waits here before it looks, so the second finds nothing left to do. It goes with the connection.
-    await client.query('select pg_advisory_lock($1, $2)', [lockSpace, lockMigrate])
+    await client.query('select pg_advisory_lock($1, $2)', [advisoryLocks.space, advisoryLocks.migrate])
     const before = await pendingMigrations(client)
     if (before.length === 0) return
     await runMigrations(drizzle(client), { migrationsFolder })

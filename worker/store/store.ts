@@ -1,0 +1,179 @@
+import type pg from 'pg'
+import { BridgeError } from '#platform/errors.ts'
+import { type Handle, handleOf } from '#platform/handle.ts'
+import type { Log } from '#platform/log.ts'
+import { type Metrics, secondsBounds, sizeBounds } from '#platform/metrics.ts'
+import { createPool } from './connect.ts'
+import { NameCache } from './names.ts'
+import { readOffsets } from './offsets.ts'
+import { startPartitions } from './partitions.ts'
+import { missingTimes, type Prepared, prepare } from './prepare.ts'
+import { rangeWidth, retentionMs } from './range-width.ts'
+import { isDanglingName, isMissingPartition, isRefusedRow, isTransient } from './sql-state.ts'
+import type { StoreOutcome, StreamSlice } from './stream-slice.ts'
+import { NeedsCare, runTransaction, TooManyConflicts, type TransactionTools } from './transaction.ts'
+
+export interface StoreOptions {
+  readonly databaseUrl: string
+  readonly poolSize: number
+  /** `90d` or `forever`: how old readings may be, and how wide the partitions are. */
+  readonly retention: string
+  readonly log: Log
+  readonly metrics: Metrics
+}
+
+export interface Store extends Handle {
+  /**
+   * Makes slices of the event log into rows, all in one transaction with their offsets: it happens once or not at all.
+   * Rows that Postgres refuses are parked with their neighbours written.
+   * @throws BridgeError BRIDGE_OFFSET_FENCED when a partition is not where its slice begins: read the offsets again. Every other error
+   *   means that the outcome is unknown (a connection that broke during COMMIT) or that nothing was written; `offsets` tells which
+   */
+  write(slices: readonly StreamSlice[]): Promise<StoreOutcome>
+  /** Where each partition goes on; one that was never written is absent. */
+  offsets(stream: string, partitions: readonly number[]): Promise<Map<number, number>>
+  /** Resolves when the database answers. */
+  ping(): Promise<void>
+  /** Told of every write after its commit. */
+  onStored: ((slices: readonly StreamSlice[], outcome: StoreOutcome) => void) | undefined
+}
+
+/** Batches in a row that look before they insert, after one that had to. A fleet with coarse clocks would else insert everything twice. */
+const carefulBatches = 20
+const maxAttempts = 12
+
+/** Opens the connections and makes the partitions of today and the next ranges. The schema is there (platform/migrate.ts). */
+export async function startStore({ databaseUrl, poolSize, retention, log, metrics }: StoreOptions): Promise<Store> {
+  const counters = registerMetrics(metrics)
+  const keepMs = retentionMs(retention)
+  const retentionUs = keepMs === undefined ? undefined : keepMs * 1000
+  const pool = createPool(databaseUrl, poolSize, log)
+  await using opened = new AsyncDisposableStack()
+  opened.defer(() => pool.end())
+  const partitions = opened.use(
+    await startPartitions({ pool, width: rangeWidth(keepMs), log, onMade: () => counters.partitions.inc() }),
+  )
+  const tools: TransactionTools = { cache: new NameCache(), partitions }
+  let careful = 0
+  let inHand = 0
+  let idle: (() => void) | undefined
+  let closing = false
+
+  const attempt = async (batch: Prepared, carefully: boolean): Promise<StoreOutcome> => {
+    const client = await pool.connect()
+    let broken: boolean | Error = false
+    try {
+      return await runTransaction(client, batch, tools, carefully)
+    } catch (error) {
+      broken = !(await rolledBack(client))
+      throw error
+    } finally {
+      client.release(broken)
+    }
+  }
+
+  const writeAll = async (slices: readonly StreamSlice[]): Promise<StoreOutcome> => {
+    const batch = prepare(slices, retentionUs)
+    for (let attempts = 1; ; attempts++) {
+      const missing = missingTimes(batch.messages, partitions)
+      if (missing.size > 0) await partitions.make(missing)
+      const carefully = careful > 0
+      try {
+        const outcome = await attempt(batch, carefully)
+        if (careful > 0) careful--
+        counters.observe(batch, outcome)
+        return outcome
+      } catch (error) {
+        if (attempts === maxAttempts) throw error
+        if (isMissingPartition(error)) await partitions.refresh()
+        else if (isDanglingName(error)) tools.cache.clear()
+        else if (error instanceof NeedsCare || (!carefully && isRefusedRow(error))) careful = carefulBatches
+        else if (isTransient(error) || error instanceof TooManyConflicts) await pause(attempts)
+        else throw error
+      }
+    }
+  }
+
+  const store: Omit<Store, keyof Handle> = {
+    onStored: undefined,
+    async write(slices) {
+      if (closing) throw new BridgeError('BRIDGE_EVENT_LOG_UNAVAILABLE', 'the store is closed')
+      if (slices.length === 0) return { stored: 0, duplicate: 0, parked: 0, readings: 0 }
+      inHand++
+      const startedAt = performance.now()
+      try {
+        const outcome = await writeAll(slices)
+        counters.seconds.observe((performance.now() - startedAt) / 1000)
+        handle.onStored?.(slices, outcome)
+        return outcome
+      } finally {
+        inHand--
+        if (inHand === 0) idle?.()
+      }
+    },
+    offsets: (stream, numbers) => readOffsets(pool, stream, numbers),
+    async ping() {
+      await pool.query('select 1')
+    },
+  }
+  const resources = opened.move()
+  const handle: Store = Object.assign(
+    store,
+    handleOf(async () => {
+      closing = true
+      if (inHand > 0) await new Promise<void>((resolve) => (idle = resolve))
+      await resources.disposeAsync()
+    }),
+  )
+  return handle
+}
+
+/** False when the connection cannot be used any more. */
+async function rolledBack(client: pg.ClientBase): Promise<boolean> {
+  try {
+    await client.query('rollback')
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Two that fell out with each other do not come back at the same moment. */
+function pause(attempts: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(500, 10 * 2 ** attempts)))
+}
+
+function registerMetrics(metrics: Metrics) {
+  const messages = metrics.counter(
+    'fleetbridge_stored_messages_total',
+    'Messages of the event log by what became of them: rows, nothing new, a dead letter',
+    ['result'],
+    [{ result: 'stored' }, { result: 'duplicate' }, { result: 'parked' }],
+  )
+  const readings = metrics.counter('fleetbridge_stored_readings_total', 'Rows of reading')
+  const partitions = metrics.counter('fleetbridge_partitions_made_total', 'Ranges of partitions made')
+  const batchMessages = metrics.histogram('fleetbridge_store_batch_messages', 'Messages of one transaction', sizeBounds)
+  const seconds = metrics.histogram(
+    'fleetbridge_store_duration_seconds',
+    'From a batch in hand to its commit, with its retries',
+    secondsBounds,
+  )
+  let newestUs = 0
+  metrics.gauge(
+    'fleetbridge_stored_age_seconds',
+    'Since the arrival of the newest stored message; 0 before the first',
+    () => (newestUs === 0 ? 0 : Math.max(0, Date.now() / 1000 - newestUs / 1e6)),
+  )
+  return {
+    partitions,
+    seconds,
+    observe(batch: Prepared, { stored, duplicate, parked, readings: rows }: StoreOutcome): void {
+      if (stored > 0) messages.inc({ result: 'stored' }, stored)
+      if (duplicate > 0) messages.inc({ result: 'duplicate' }, duplicate)
+      if (parked > 0) messages.inc({ result: 'parked' }, parked)
+      readings.inc(rows)
+      batchMessages.observe(stored + duplicate + parked)
+      if (batch.newestIngestTimeUs > newestUs) newestUs = batch.newestIngestTimeUs
+    },
+  }
+}

@@ -1,0 +1,244 @@
+import type pg from 'pg'
+import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
+import { type DeadLetterRow, deadLetterOf, insertDeadLetters } from './dead-letters.ts'
+import type { LoggedDeadLetter, Message, ParkedMessage, Refusal } from './message.ts'
+import { LearntNames, type NameCache } from './names.ts'
+import { lockOffsets, moveOffsets, type PartitionProgress } from './offsets.ts'
+import type { Partitions } from './partitions.ts'
+import { maxOrdinals, ReadingPlan, tooManyOrdinals } from './reading-plan.ts'
+import { readExisting, sendLatest, sendReadings } from './readings.ts'
+import { type ResolvedNames, resolveCached, resolveNames } from './resolve-names.ts'
+import { isDanglingName, isMissingPartition, isRefusedRow } from './sql-state.ts'
+import type { StoreOutcome } from './stream-slice.ts'
+
+/** What a write brings, after everything that needs no database was looked at. */
+export interface Batch {
+  readonly messages: readonly Message[]
+  /** Parked before the database was asked. */
+  readonly parked: readonly ParkedMessage[]
+  readonly deadLetters: readonly LoggedDeadLetter[]
+  readonly partitions: readonly PartitionProgress[]
+  /** The partition of each slice. */
+  readonly ofSlice: readonly PartitionProgress[]
+}
+
+export interface TransactionTools {
+  readonly cache: NameCache
+  readonly partitions: Partitions
+}
+
+/** The keys of some readings are taken, or a row was refused: the same again, carefully. */
+export class NeedsCare extends Error {}
+
+/** Another transaction took keys between our look and our insert, again and again. */
+export class TooManyConflicts extends Error {}
+
+const maxConflicts = 20
+const tooMany: Refusal = {
+  code: 'too_many_ordinals',
+  message: `a metric has ${maxOrdinals} different values at one instant already`,
+}
+
+/** What became of the batch's messages, by index: how many of their readings are new, or why they are parked. */
+interface Fate {
+  readonly fresh: Int32Array
+  readonly parked: Map<number, Refusal>
+}
+
+/** Messages `from` to `to` (exclusive) of the batch. */
+interface Part {
+  readonly from: number
+  readonly to: number
+}
+
+/**
+ * One attempt at a batch as one transaction. Nothing remains of it unless it resolves.
+ * @param careful look at the rows that are there before inserting, and part refused messages from their neighbours; otherwise the batch is
+ *   taken to be new and good, which costs two round trips, and NeedsCare is thrown when it is not
+ */
+export async function runTransaction(
+  client: pg.ClientBase,
+  batch: Batch,
+  tools: TransactionTools,
+  careful: boolean,
+): Promise<StoreOutcome> {
+  const learnt = new LearntNames(tools.cache)
+  const fate: Fate = { fresh: new Int32Array(batch.messages.length), parked: new Map() }
+  if (careful) await writeCarefully(client, batch, tools, learnt, fate)
+  else await writeFast(client, batch, learnt, fate)
+  const outcome = await settle(client, batch, fate)
+  // Sent together: the offsets cannot have moved, since their rows are ours until the end.
+  const [, committed] = await all([moveOffsets(client, batch.partitions), client.query('commit')])
+  // Postgres answers COMMIT of a failed transaction with ROLLBACK, and no error.
+  if (committed.command !== 'COMMIT') throw new Error(`COMMIT was answered with ${committed.command}`)
+  learnt.keep()
+  return outcome
+}
+
+async function writeFast(client: pg.ClientBase, batch: Batch, learnt: LearntNames, fate: Fate): Promise<void> {
+  const { messages, partitions } = batch
+  const begun = [client.query('begin'), lockOffsets(client, partitions)]
+  let names = resolveCached(messages, learnt.cache)
+  if (names === undefined) {
+    await all(begun.splice(0))
+    names = await resolveNames(client, messages, learnt)
+  }
+  const plan = new ReadingPlan()
+  addAll(plan, messages, 0, names, fate)
+  const inserts = sendReadings(client, plan)
+  await all([...begun, ...inserts, ...sendLatest(client, plan)])
+  for (const complete of inserts) if (!(await complete)) throw new NeedsCare('a key is taken')
+}
+
+async function writeCarefully(
+  client: pg.ClientBase,
+  batch: Batch,
+  tools: TransactionTools,
+  learnt: LearntNames,
+  fate: Fate,
+): Promise<void> {
+  await all([client.query('begin'), lockOffsets(client, batch.partitions)])
+  const parts: Part[] = batch.messages.length > 0 ? [{ from: 0, to: batch.messages.length }] : []
+  let conflicts = 0
+  for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+    await client.query('savepoint part')
+    const learntHere = new LearntNames(tools.cache, learnt)
+    const fateHere: Fate = { fresh: fate.fresh, parked: new Map() }
+    try {
+      await writePart(client, batch.messages.slice(part.from, part.to), part.from, tools, learntHere, fateHere)
+    } catch (error) {
+      if (!(error instanceof NeedsCare) && !isPoison(error)) throw error
+      await client.query('rollback to savepoint part')
+      if (error instanceof NeedsCare) {
+        if (++conflicts > maxConflicts) throw new TooManyConflicts('other writers keep taking the same keys')
+        parts.push(part)
+      } else if (part.to - part.from === 1) {
+        fate.parked.set(part.from, refusedBy(error))
+      } else {
+        const middle = (part.from + part.to) >> 1
+        // The first half comes off the stack first: log order.
+        parts.push({ from: middle, to: part.to }, { from: part.from, to: middle })
+      }
+      continue
+    }
+    await client.query('release savepoint part')
+    learntHere.mergeInto(learnt)
+    for (const [index, refusal] of fateHere.parked) fate.parked.set(index, refusal)
+  }
+}
+
+/** @throws NeedsCare when another transaction took a key between the look and the insert */
+async function writePart(
+  client: pg.ClientBase,
+  messages: readonly Message[],
+  first: number,
+  { partitions }: TransactionTools,
+  learnt: LearntNames,
+  fate: Fate,
+): Promise<void> {
+  const names = await resolveNames(client, messages, learnt)
+  const plan = new ReadingPlan()
+  eachMessage(messages, names, (event, deviceId, at) => {
+    for (let index = 0; index < event.readings.length; index++)
+      plan.touch(deviceId, names.metricIds[at + index] as number, (event.readings[index] as Reading).eventTimeUs)
+  })
+  await readExisting(client, plan, partitions)
+  addAll(plan, messages, first, names, fate)
+  const inserts = sendReadings(client, plan)
+  await all([...inserts, ...sendLatest(client, plan)])
+  for (const complete of inserts) if (!(await complete)) throw new NeedsCare('a key was taken meanwhile')
+}
+
+/** @param first index in the batch of the first of these messages */
+function addAll(plan: ReadingPlan, messages: readonly Message[], first: number, names: ResolvedNames, fate: Fate) {
+  for (const [index, refusal] of names.parked) fate.parked.set(first + index, refusal)
+  eachMessage(messages, names, (event, deviceId, at, index) => {
+    const fresh = plan.add(event, deviceId, names.metricIds, at)
+    if (fresh === tooManyOrdinals) fate.parked.set(first + index, tooMany)
+    else fate.fresh[first + index] = fresh
+  })
+}
+
+function eachMessage(
+  messages: readonly Message[],
+  { deviceIds, parked }: ResolvedNames,
+  visit: (event: TelemetryEvent, deviceId: number, at: number, index: number) => void,
+): void {
+  let at = 0
+  for (let index = 0; index < messages.length; index++) {
+    if (parked.size > 0 && parked.has(index)) continue
+    const { event } = messages[index] as Message
+    visit(event, deviceIds[index] as number, at, index)
+    at += event.readings.length
+  }
+}
+
+/** A missing partition and a deleted device look like bad rows, but the store mends them. */
+function isPoison(error: unknown): error is pg.DatabaseError {
+  return isRefusedRow(error) && !isMissingPartition(error) && !isDanglingName(error)
+}
+
+function refusedBy(error: pg.DatabaseError): Refusal {
+  return { code: 'row_refused', message: `Postgres: ${error.message.slice(0, 200)} (${error.code})` }
+}
+
+/** Writes the dead letters of the log and of the store, and counts every message of the batch into its partition. */
+async function settle(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<StoreOutcome> {
+  for (const progress of batch.partitions) {
+    progress.stored = 0
+    progress.duplicate = 0
+    progress.parked = 0
+    progress.readings = 0
+  }
+  for (let index = 0; index < batch.messages.length; index++) {
+    if (fate.parked.size > 0 && fate.parked.has(index)) continue
+    const progress = batch.ofSlice[(batch.messages[index] as Message).slice] as PartitionProgress
+    const fresh = fate.fresh[index] as number
+    if (fresh === 0) progress.duplicate++
+    else {
+      progress.stored++
+      progress.readings += fresh
+    }
+  }
+  await settleDeadLetters(client, batch, fate)
+  const total = { stored: 0, duplicate: 0, parked: 0, readings: 0 }
+  for (const { stored, duplicate, parked, readings } of batch.partitions) {
+    total.stored += stored
+    total.duplicate += duplicate
+    total.parked += parked
+    total.readings += readings
+  }
+  return total
+}
+
+async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<void> {
+  const parked: ParkedMessage[] = [...batch.parked]
+  for (const [index, refusal] of fate.parked) parked.push({ ...refusal, source: batch.messages[index] as Message })
+  if (batch.deadLetters.length + parked.length === 0) return
+  const at = (slice: number) => batch.ofSlice[slice] as PartitionProgress
+  const rows: DeadLetterRow[] = [
+    ...batch.deadLetters.map(({ deadLetter, offset, slice }) => ({ deadLetter, offset, progress: at(slice) })),
+    ...parked.map((message) => ({
+      deadLetter: deadLetterOf(message),
+      offset: message.source.offset,
+      progress: at(message.source.slice),
+    })),
+  ]
+  const fresh = new Set(await insertDeadLetters(client, rows))
+  // One that the log holds twice is a duplicate the second time.
+  for (const row of rows) {
+    if (fresh.has(row)) row.progress.parked++
+    else row.progress.duplicate++
+  }
+}
+
+type Resolved<Promises extends readonly Promise<unknown>[]> = { [Index in keyof Promises]: Awaited<Promises[Index]> }
+
+/** Waits for all queries that were sent together, so that none is left without somebody to hear its error; throws the first error. */
+async function all<const Promises extends readonly Promise<unknown>[]>(
+  promises: Promises,
+): Promise<Resolved<Promises>> {
+  const settled = await Promise.allSettled(promises)
+  for (const outcome of settled) if (outcome.status === 'rejected') throw outcome.reason
+  return settled.map((outcome) => (outcome as PromiseFulfilledResult<unknown>).value) as Resolved<Promises>
+}
