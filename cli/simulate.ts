@@ -1,13 +1,19 @@
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import pg from 'pg'
+import { loadConfig } from '#platform/config.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { parseDurationMs } from '#simulator/duration.ts'
+import { readLogins } from '#simulator/logins.ts'
 import { maxReadings } from '#simulator/payload.ts'
-import { readLogins } from '#simulator/registration.ts'
 import { reportText } from '#simulator/report.ts'
 import { simulate } from '#simulator/simulate.ts'
 import type { DeviceLogin } from '#simulator/transport.ts'
+import { withDatabase } from './database.ts'
+import { findInstance } from './instance.ts'
+import { print, printJson } from './output.ts'
+import { addDevices } from './registry.ts'
 
 interface Flags {
   readonly devices: number
@@ -56,17 +62,11 @@ export function createSimulateCommand(): Command {
 
 async function run(flags: Flags): Promise<void> {
   const protocol = flags.http ? 'http' : 'mqtt'
-  const fleet = flags.csv === undefined ? flags.devices : readCsv(flags.csv)
-  const place = await findPlace(protocol, flags)
-  const needsDatabase = flags.verify || typeof fleet === 'number'
-  if (needsDatabase && place.databaseUrl === undefined)
-    throw new BridgeError(
-      'BRIDGE_NOT_RUNNING',
-      'nothing runs here and DATABASE_URL is not set: start "fleetbridge up", or give --database-url, or --csv with --no-verify',
-    )
-  const pool = needsDatabase ? new pg.Pool({ connectionString: place.databaseUrl, max: 2 }) : undefined
-  // A database that goes away while nobody asks is noticed at the next question.
-  pool?.on('error', () => {})
+  const csv = flags.csv === undefined ? undefined : readCsv(flags.csv)
+  const { host, port, databaseUrl } = findPlace(protocol, flags)
+  const runId = randomBytes(4).toString('hex')
+  const logins = csv ?? (await register(databaseUrl, runId, flags.devices))
+  const pool = flags.verify ? openPool(databaseUrl) : undefined
   const stop = new AbortController()
   const interrupted = () => {
     if (stop.signal.aborted) process.exit(130)
@@ -77,25 +77,26 @@ async function run(flags: Flags): Promise<void> {
   process.on('SIGTERM', interrupted)
   try {
     const report = await simulate({
+      runId,
       protocol,
-      host: place.host,
-      port: place.port,
+      host,
+      port,
       rate: flags.rate,
       durationMs: flags.duration,
-      fleet,
+      logins,
       readings: flags.readings,
       qos: flags.qos,
       protocolVersion: flags.protocol,
-      seed: flags.seed ?? Math.floor(Math.random() * 4_294_967_296),
+      seed: flags.seed ?? randomBytes(4).readUInt32BE(),
       pool,
-      verify: flags.verify,
       connectMs: 30_000,
       drainMs: flags.drain,
       settleMs: flags.settle,
       progress: process.stderr,
       signal: stop.signal,
     })
-    process.stdout.write(`${flags.json ? JSON.stringify(report) : reportText(report)}\n`)
+    if (flags.json) await printJson(report)
+    else await print(reportText(report))
     if (!report.ok) process.exitCode = 1
   } finally {
     process.off('SIGINT', interrupted)
@@ -110,17 +111,45 @@ interface Place {
   readonly databaseUrl: string | undefined
 }
 
-/** Flags, else the environment, else the instance that runs here, else the default ports on this machine. */
-async function findPlace(protocol: 'mqtt' | 'http', flags: Flags): Promise<Place> {
-  const { url } = flags
-  if (url !== undefined && url.protocol !== `${protocol}:`)
-    throw new BridgeError('BRIDGE_USAGE', `--url ${url.href} is not for --${protocol}`)
-  const defaultPort = protocol === 'mqtt' ? 1883 : 8080
+/** Flags, else the environment, else the instance that runs here, else this machine's configured ports. */
+function findPlace(protocol: 'mqtt' | 'http', { url: given, databaseUrl }: Flags): Place {
+  if (given !== undefined && given.protocol !== `${protocol}:`)
+    throw new BridgeError('BRIDGE_USAGE', `--url ${given.href} does not go with --${protocol}`)
+  const config = loadConfig(process.env)
+  const instance = findInstance(config.dataDir)
+  const running = instance?.[protocol]
+  const address = given ?? new URL(running ?? `${protocol}://127.0.0.1:${config[protocol].port}`)
   return {
-    host: url?.hostname.replace(/^\[(.*)\]$/, '$1') ?? '127.0.0.1',
-    port: url === undefined ? defaultPort : Number(url.port || (protocol === 'mqtt' ? 1883 : 80)),
-    databaseUrl: flags.databaseUrl ?? process.env.DATABASE_URL,
+    host: address.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: Number(address.port || (protocol === 'mqtt' ? 1883 : 80)),
+    databaseUrl: databaseUrl ?? config.database.url ?? instance?.databaseUrl,
   }
+}
+
+async function register(databaseUrl: string | undefined, runId: string, count: number): Promise<DeviceLogin[]> {
+  const digits = String(count).length
+  const ids = Array.from({ length: count }, (_, index) => `sim-${runId}-${String(index + 1).padStart(digits, '0')}`)
+  return await withDatabase(needed(databaseUrl), (client) => addDevices(client, 'default', ids))
+}
+
+function openPool(databaseUrl: string | undefined): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: needed(databaseUrl),
+    max: 2,
+    application_name: 'fleetbridge simulate',
+    connectionTimeoutMillis: 10_000,
+  })
+  // A connection that breaks while nobody asks: the next question opens another.
+  pool.on('error', () => {})
+  return pool
+}
+
+function needed(databaseUrl: string | undefined): string {
+  if (databaseUrl !== undefined) return databaseUrl
+  throw new BridgeError(
+    'BRIDGE_NOT_RUNNING',
+    'nothing runs here and DATABASE_URL is not set: start one with "npm start", give --database-url, or use --csv with --no-verify',
+  )
 }
 
 function readCsv(file: string): DeviceLogin[] {

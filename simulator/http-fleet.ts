@@ -42,6 +42,8 @@ export function createHttpFleet(options: HttpFleetOptions): Transport {
   const again: Attempt[] = []
   const waiting = new Set<NodeJS.Timeout>()
   let active = 0
+  /** Messages that wait without a connection of theirs. */
+  let apart = 0
   let closed = false
 
   function pump(): void {
@@ -94,6 +96,7 @@ export function createHttpFleet(options: HttpFleetOptions): Transport {
         waiting.delete(timer)
         tally.resent++
         if (!ofDeviceOnly) return post(attempt)
+        apart--
         again.push(attempt)
         pump()
       },
@@ -101,6 +104,7 @@ export function createHttpFleet(options: HttpFleetOptions): Transport {
     )
     waiting.add(timer)
     if (!ofDeviceOnly) return
+    apart++
     active--
     pump()
   }
@@ -163,7 +167,7 @@ export function createHttpFleet(options: HttpFleetOptions): Transport {
       ready.push(device)
       if (active < connections) pump()
     },
-    inFlight: () => active + again.length + waiting.size,
+    inFlight: () => active + apart + again.length,
     connected: () => logins.length,
     ...handleOf(async () => {
       closed = true

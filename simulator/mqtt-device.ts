@@ -36,6 +36,8 @@ export interface MqttDeviceOwner {
 
 const firstRetryMs = 100
 const longestRetryMs = 3000
+/** From the first try to CONNACK. */
+const connectTimeoutMs = 10_000
 /** Past this much unsent in its own socket a QoS 0 device waits: nobody tells it that the other side has stopped reading. */
 const maxUnsentBytes = 1_048_576
 
@@ -119,7 +121,7 @@ export class MqttDevice {
   /** Sends all that is due and fits. */
   flush(): void {
     const socket = this.#socket
-    if (!this.#connected || socket === undefined) return
+    if (!this.#connected || socket === undefined || socket.destroyed) return
     const owner = this.#owner
     let out = ''
     if (owner.qos === 0) {
@@ -145,9 +147,8 @@ export class MqttDevice {
     const socket = this.#socket
     if (socket === undefined || this.#keepAliveMs === 0) return
     const silentMs = nowMs - this.#lastHeardMs
-    if (silentMs > (this.#connected ? this.#keepAliveMs * 1.5 : Math.max(5000, this.#keepAliveMs))) {
-      this.#reason = 'silent'
-      socket.destroy()
+    if (silentMs > (this.#connected ? this.#keepAliveMs * 1.5 : connectTimeoutMs)) {
+      this.#giveUp('silent')
     } else if (
       this.#connected &&
       (nowMs - this.#lastSentMs > this.#keepAliveMs / 2 || silentMs > this.#keepAliveMs / 2)
@@ -189,16 +190,14 @@ export class MqttDevice {
       this.#rest = undefined
     }
     const next = eachPacket(data, end, (firstByte, from, to) => this.#onPacket(data, firstByte, from, to))
-    if (next < 0) {
-      this.#reason = 'not MQTT'
-      this.#socket?.destroy()
-    } else if (next < end) this.#rest = Buffer.from(data.subarray(next, end))
+    if (next < 0) this.#giveUp('not MQTT')
+    else if (next < end) this.#rest = Buffer.from(data.subarray(next, end))
     this.flush()
   }
 
   #onPacket(data: Uint8Array, firstByte: number, from: number, to: number): void {
     const type = firstByte >>> 4
-    if (type === packetType.puback) {
+    if (type === packetType.puback && this.#connected) {
       const packetId = ((data[from] as number) << 8) | (data[from + 1] as number)
       const number = this.#inFlight.get(packetId)
       if (number === undefined) return
@@ -207,10 +206,10 @@ export class MqttDevice {
       if (reasonCode < 0x80) this.#owner.acknowledged(this.#index, number)
       else this.#owner.refused(this.#index, number, reasonCode)
     } else if (type === packetType.connack) this.#onConnack(frameOf(data, firstByte, from, to))
+    else if (!this.#connected) this.#giveUp('not MQTT')
     else if (type === packetType.disconnect) {
       const packet = readRarePacket(frameOf(data, firstByte, from, to), this.#owner.protocolVersion)
-      this.#reason = `disconnect ${hex(packet?.cmd === 'disconnect' ? (packet.reasonCode ?? 0) : 0)}`
-      this.#socket?.destroy()
+      this.#giveUp(`disconnect ${hex(packet?.cmd === 'disconnect' ? (packet.reasonCode ?? 0) : 0)}`)
     }
   }
 
@@ -218,8 +217,7 @@ export class MqttDevice {
     const packet = readRarePacket(frame, this.#owner.protocolVersion)
     const code = packet?.cmd === 'connack' ? (packet.reasonCode ?? packet.returnCode ?? 0) : undefined
     if (packet?.cmd !== 'connack' || code !== 0) {
-      this.#reason = `connack ${code === undefined ? 'unreadable' : hex(code)}`
-      this.#socket?.destroy()
+      this.#giveUp(`connack ${code === undefined ? 'unreadable' : hex(code)}`)
       return
     }
     this.#window = Math.min(this.#owner.maxInFlight, packet.properties?.receiveMaximum ?? 65_535)
@@ -239,6 +237,12 @@ export class MqttDevice {
       out += owner.publishFrame(owner.body(this.#index, number), packetId, true)
     owner.onResent(this.#index, this.#inFlight.size)
     this.#write(this.#socket, out)
+  }
+
+  /** Ends this connection for a reason of ours; another try follows. */
+  #giveUp(reason: string): void {
+    if (this.#reason === 'closed') this.#reason = reason
+    this.#socket?.destroy()
   }
 
   #onClose(socket: Socket): void {

@@ -46,8 +46,7 @@ export function createPublishMaker(mqttTopic: string, protocolVersion: ProtocolV
 /** Variable byte integer (MQTT 5.0 §1.5.5). */
 function remainingLength(length: number): string {
   if (length < 128) return String.fromCharCode(length)
-  if (length < 16_384) return String.fromCharCode((length & 127) | 128, length >>> 7)
-  return String.fromCharCode((length & 127) | 128, ((length >>> 7) & 127) | 128, length >>> 14)
+  return String.fromCharCode((length & 127) | 128) + remainingLength(length >>> 7)
 }
 
 /**

@@ -1,14 +1,13 @@
-import { randomBytes } from 'node:crypto'
 import type { Pool } from 'pg'
 import { createClock } from './clock.ts'
 import { createHttpFleet } from './http-fleet.ts'
+import { deviceIdsOf } from './logins.ts'
 import { createMqttFleet } from './mqtt-fleet.ts'
 import type { ProtocolVersion } from './mqtt-frames.ts'
 import { Outbox } from './outbox.ts'
 import { createPayloadMaker } from './payload.ts'
 import { showProgress } from './progress.ts'
 import { seededRandom } from './random.ts'
-import { deviceIdsOf, registerDevices } from './registration.ts'
 import type { Report, StoredReport } from './report.ts'
 import { createSchedule } from './schedule.ts'
 import { type PaceResult, runClosedLoop, runOpenLoop } from './simulation.ts'
@@ -22,17 +21,17 @@ export interface SimulateOptions {
   /** Messages a second of all devices together; undefined: a closed loop, each device sends when it was answered. */
   readonly rate: number | undefined
   readonly durationMs: number
-  /** Devices that exist already; or how many to register. */
-  readonly fleet: readonly DeviceLogin[] | number
+  /** Names the run in its report. */
+  readonly runId: string
+  readonly logins: readonly DeviceLogin[]
   readonly readings: number
   readonly qos: 0 | 1
   readonly protocolVersion: ProtocolVersion
   readonly seed: number
   /** Unacknowledged messages of one device. */
   readonly maxInFlight?: number
-  /** Where devices are registered and rows are compared; undefined: neither. */
+  /** Where the rows are; undefined: nothing is compared. */
   readonly pool: Pool | undefined
-  readonly verify: boolean
   /** How long devices may take to get in, answers may be awaited, and rows may take to settle. */
   readonly connectMs: number
   readonly drainMs: number
@@ -50,14 +49,12 @@ const calmMs = 1000
 const calmAfterTroubleMs = 5000
 
 /**
- * One run: registers devices, signs them in, sends at a pace, waits for answers and rows, and compares every number.
+ * One run: signs the devices in, sends at a pace, waits for answers and rows, and compares every number.
  * @throws BridgeError BRIDGE_NOT_RUNNING when no device got in, BRIDGE_USAGE when the database does not know the devices
  */
 export async function simulate(options: SimulateOptions): Promise<Report> {
-  const { pool, protocol, host, port, rate, durationMs, seed, qos } = options
-  const runId = randomBytes(4).toString('hex')
-  const logins = await loginsOf(options, runId)
-  const deviceIds = pool !== undefined && options.verify ? await deviceIdsOf(pool, logins) : undefined
+  const { pool, logins, protocol, host, port, rate, durationMs, seed, qos } = options
+  const deviceIds = pool === undefined ? undefined : await deviceIdsOf(pool, logins)
   const clock = createClock()
   const payloads = createPayloadMaker(options.readings, seed)
   const random = seededRandom(seed)
@@ -94,14 +91,7 @@ export async function simulate(options: SimulateOptions): Promise<Report> {
     pool === undefined || deviceIds === undefined
       ? undefined
       : await compareStored(pool, { journal: outbox.journal, payloads, names, deviceIds, fromUs }, options, outbox)
-  return reportOf(options, runId, logins.length, outbox, pace, stored)
-}
-
-async function loginsOf(options: SimulateOptions, runId: string): Promise<readonly DeviceLogin[]> {
-  const { fleet, pool } = options
-  if (typeof fleet !== 'number') return fleet
-  if (pool === undefined) throw new TypeError('registering devices needs a database')
-  return registerDevices(pool, `sim-${runId}-`, fleet)
+  return reportOf(options, outbox, pace, stored)
 }
 
 async function compareStored(
@@ -125,8 +115,6 @@ async function compareStored(
 
 function reportOf(
   options: SimulateOptions,
-  runId: string,
-  devices: number,
   { journal, tally }: Outbox,
   pace: PaceResult,
   stored: StoredReport | undefined,
@@ -134,10 +122,10 @@ function reportOf(
   const { due, sent, acknowledged, refused } = journal.totals()
   const paceMs = tally.paceMs()
   return {
-    runId,
+    runId: options.runId,
     protocol: options.protocol,
     url: `${options.protocol}://${options.host}:${options.port}`,
-    devices,
+    devices: options.logins.length,
     seed: options.seed,
     rate: { asked: options.rate ?? null, reached: (sent * 1000) / pace.durationMs },
     durationMs: pace.durationMs,

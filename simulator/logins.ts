@@ -1,30 +1,7 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import type { Pool } from 'pg'
 import { BridgeError } from '#platform/errors.ts'
 import type { DeviceLogin } from './transport.ts'
-
-/** Creates devices `PREFIX0000…` with a token each in tenant `default`, in one statement. */
-export async function registerDevices(pool: Pool, prefix: string, count: number): Promise<DeviceLogin[]> {
-  const digits = Math.max(4, String(count - 1).length)
-  const logins = Array.from({ length: count }, (_, index) => ({
-    device: `${prefix}${String(index).padStart(digits, '0')}`,
-    token: `fb_${randomBytes(32).toString('base64url')}`,
-  }))
-  const { rowCount } = await pool.query(
-    `WITH given AS (SELECT * FROM unnest($1::text[], $2::bytea[]) AS given (external_id, secret_hash)),
-     made AS (
-       INSERT INTO device (tenant_id, external_id, type)
-       SELECT tenant.id, given.external_id, 'simulated' FROM given, tenant WHERE tenant.name = 'default'
-       RETURNING id, external_id
-     )
-     INSERT INTO credential (device_id, kind, secret_hash)
-     SELECT made.id, 'token', given.secret_hash FROM made JOIN given USING (external_id)`,
-    [logins.map(({ device }) => device), logins.map(({ token }) => hashOf(token))],
-  )
-  if (rowCount !== count)
-    throw new BridgeError('BRIDGE_INTERNAL', `${rowCount} of ${count} simulated devices could be registered`)
-  return logins
-}
 
 /**
  * Reads lines of `device,token` without a header, as `devices add --csv` prints them.
@@ -38,7 +15,7 @@ export function readLogins(csv: string): DeviceLogin[] {
     if (line.trim() === '') continue
     // Ids may hold commas, tokens never do.
     const comma = line.lastIndexOf(',')
-    const device = line.slice(0, comma).trim()
+    const device = unquoted(line.slice(0, comma).trim())
     const token = line.slice(comma + 1).trim()
     if (comma < 1 || device === '' || token === '')
       throw new BridgeError('BRIDGE_USAGE', `line ${index + 1} is not "device,token"`)
@@ -69,6 +46,11 @@ export async function deviceIdsOf(pool: Pool, logins: readonly DeviceLogin[]): P
       throw new BridgeError('BRIDGE_USAGE', `this database does not know the token of ${device}: is it the right one?`)
     return id
   })
+}
+
+/** RFC 4180. */
+function unquoted(field: string): string {
+  return /^".*"$/s.test(field) ? field.slice(1, -1).replaceAll('""', '"') : field
 }
 
 function hashOf(token: string): Buffer {
