@@ -1,37 +1,22 @@
-import { connect } from 'node:net'
+import { apiVersionsKey, exchange, requestBytes } from './kafka-wire.ts'
 
-/** What only newer metadata tells: kafkajs 2.2.4 speaks version 6, ids came with 10. */
-export interface TopicIds {
-  readonly clusterId: string
-  /** Topic name → its id in hexadecimal; a topic that was deleted and made again has another. Undefined: the broker is too old to say. */
-  readonly ids: ReadonlyMap<string, string> | undefined
-}
-
-const apiVersionsKey = 18
 const metadataKey = 3
 const metadataVersion = 12
-const maxResponseBytes = 16 * 1024 * 1024
 
 /**
- * Asks one broker for topic ids by Metadata v12 (KIP-516), over a connection of its own.
+ * Asks one broker for topic ids by Metadata v12 (KIP-516): kafkajs 2.2.4 speaks version 6, which has none.
+ * @returns topic name → its id in hexadecimal, another one for a topic that was deleted and made again; undefined when the broker is too old to say
  * @throws Error when the broker can't be reached or doesn't answer within the time
  */
-export async function fetchTopicIds(broker: string, topics: readonly string[], timeoutMs = 5000): Promise<TopicIds> {
-  const versions = await exchange(broker, request(apiVersionsKey, 0, Buffer.alloc(0)), timeoutMs)
-  if (newestVersion(versions, metadataKey) < metadataVersion) return { clusterId: '', ids: undefined }
-  const response = await exchange(broker, request(metadataKey, metadataVersion, metadataBody(topics)), timeoutMs)
+export async function fetchTopicIds(
+  broker: string,
+  topics: readonly string[],
+  timeoutMs = 5000,
+): Promise<ReadonlyMap<string, string> | undefined> {
+  const versions = await exchange(broker, requestBytes(apiVersionsKey, 0, Buffer.alloc(0)), timeoutMs)
+  if (newestVersion(versions, metadataKey) < metadataVersion) return undefined
+  const response = await exchange(broker, requestBytes(metadataKey, metadataVersion, metadataBody(topics)), timeoutMs)
   return readMetadata(new Reader(response))
-}
-
-function request(apiKey: number, apiVersion: number, body: Buffer): Buffer {
-  const clientId = Buffer.from('fleetbridge')
-  const header = Buffer.alloc(4 + 2 + 2 + 4 + 2)
-  header.writeInt32BE(header.length - 4 + clientId.length + body.length, 0)
-  header.writeInt16BE(apiKey, 4)
-  header.writeInt16BE(apiVersion, 6)
-  header.writeInt32BE(1, 8)
-  header.writeInt16BE(clientId.length, 12)
-  return Buffer.concat([header, clientId, body])
 }
 
 /** Flexible version: compact arrays and strings carry their length + 1, and every structure ends with its tagged fields (none). */
@@ -57,35 +42,6 @@ function unsignedVarint(value: number): Buffer {
   return Buffer.from(bytes)
 }
 
-/** Sends one request and returns the response after its correlation id. */
-function exchange(broker: string, bytes: Buffer, timeoutMs: number): Promise<Buffer> {
-  const colon = broker.lastIndexOf(':')
-  const host = broker.slice(0, colon).replace(/^\[|\]$/g, '')
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port: Number(broker.slice(colon + 1)) })
-    const chunks: Buffer[] = []
-    let received = 0
-    let expected = -1
-    const timer = setTimeout(() => socket.destroy(new Error(`${broker} did not answer in ${timeoutMs} ms`)), timeoutMs)
-    socket.on('connect', () => socket.write(bytes))
-    socket.on('data', (chunk: Buffer) => {
-      chunks.push(chunk)
-      received += chunk.length
-      if (expected < 0 && received >= 4) expected = 4 + Buffer.concat(chunks).readInt32BE(0)
-      if (expected > maxResponseBytes) socket.destroy(new Error(`${broker} does not answer like Kafka`))
-      else if (expected >= 8 && received >= expected) {
-        resolve(Buffer.concat(chunks).subarray(8, expected))
-        socket.destroy()
-      }
-    })
-    socket.on('error', reject)
-    socket.on('close', () => {
-      clearTimeout(timer)
-      reject(new Error(`${broker} closed the connection`)) // has no effect after an answer
-    })
-  })
-}
-
 function newestVersion(response: Buffer, apiKey: number): number {
   const count = response.readInt32BE(2)
   for (let index = 0; index < count; index++) {
@@ -95,7 +51,7 @@ function newestVersion(response: Buffer, apiKey: number): number {
   return -1
 }
 
-function readMetadata(reader: Reader): TopicIds {
+function readMetadata(reader: Reader): Map<string, string> {
   reader.skipTags() // end of the response header (version 1)
   reader.skip(4) // throttle_time_ms
   reader.array(() => {
@@ -105,7 +61,7 @@ function readMetadata(reader: Reader): TopicIds {
     reader.string()
     reader.skipTags()
   })
-  const clusterId = reader.string()
+  reader.string() // cluster_id
   reader.skip(4) // controller_id
   const ids = new Map<string, string>()
   reader.array(() => {
@@ -122,7 +78,7 @@ function readMetadata(reader: Reader): TopicIds {
     reader.skipTags()
     if (errorCode === 0) ids.set(name, id)
   })
-  return { clusterId, ids }
+  return ids
 }
 
 class Reader {

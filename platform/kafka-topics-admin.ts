@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import kafkajs, { type Admin, type ITopicConfig, type ITopicMetadata } from 'kafkajs'
+import kafkajs, { type Admin, type ITopicConfig, type ITopicMetadata, type PartitionMetadata } from 'kafkajs'
 import { kafkaTopics } from '#schema/kafka-topics.ts'
 import type { Config } from './config-schema.ts'
 import { BridgeError } from './errors.ts'
@@ -13,8 +13,8 @@ export interface CheckedTopics {
   readonly ackLevel: 'replicated' | 'single-copy'
   /** Kafka topic → name of its stream in ingest_offset: cluster, topic and the topic's id, so that a topic made again starts anew. */
   readonly streams: ReadonlyMap<string, string>
-  /** Kafka topic → number of partitions. */
-  readonly partitions: ReadonlyMap<string, number>
+  /** Kafka topic → its partitions and their leaders at that moment. */
+  readonly partitions: ReadonlyMap<string, readonly PartitionMetadata[]>
 }
 
 /** A dead letter carries the message's bytes (1 MiB by default) and a record of telemetry may be larger than the message was. */
@@ -95,7 +95,7 @@ export async function checkTopics(kafka: Config['kafka'], log: Log): Promise<Che
     return {
       ackLevel: topics.every((topic) => copies(topic) >= 2) && minInSync >= 2 ? 'replicated' : 'single-copy',
       streams,
-      partitions: new Map(topics.map(({ name, partitions }) => [name, partitions.length])),
+      partitions: new Map(topics.map(({ name, partitions }) => [name, partitions])),
     }
   })
 }
@@ -143,7 +143,7 @@ async function topicIds(
   let failure: unknown
   for (const broker of brokersOf(kafka)) {
     try {
-      const { ids } = await fetchTopicIds(broker, names)
+      const ids = await fetchTopicIds(broker, names)
       if (ids === undefined || names.every((name) => ids.has(name))) return ids
       failure = new Error(`${broker} does not know all topics yet`)
     } catch (error) {
