@@ -1,14 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { advisoryLocks } from './advisory-locks.ts'
 import { BridgeError } from './errors.ts'
 import { type Handle, handleOf } from './handle.ts'
 import type { Log } from './log.ts'
 
-/** First half of our advisory locks ("flbr" in ASCII), so that they meet nobody else's; the second half says what is locked. */
-const family = 0x66_6c_62_72
-
-/** `server`: who may stop the embedded Postgres. `direct`: the one gateway that writes to this database without Kafka. */
-export const instanceLocks = { server: 1, direct: 2 } as const
+export type InstanceLock = 'server' | 'direct'
 
 /** A dead owner's session ends at once, or when Postgres finishes what it was doing for it. */
 const waitMs = 3000
@@ -17,11 +14,7 @@ const waitMs = 3000
  * Holds an advisory lock of the database as long as the handle is open; taken again when the connection was lost.
  * @throws BridgeError BRIDGE_SECOND_INSTANCE when another process holds it
  */
-export async function takeInstanceLock(
-  databaseUrl: string,
-  lock: keyof typeof instanceLocks,
-  log: Log,
-): Promise<Handle> {
+export async function takeInstanceLock(databaseUrl: string, lock: InstanceLock, log: Log): Promise<Handle> {
   let closed = false
   let client: pg.Client | undefined
   const deadline = Date.now() + waitMs
@@ -62,11 +55,7 @@ export async function takeInstanceLock(
   })
 }
 
-async function tryLock(
-  connectionString: string,
-  lock: keyof typeof instanceLocks,
-  lost: () => void,
-): Promise<pg.Client | undefined> {
+async function tryLock(connectionString: string, lock: InstanceLock, lost: () => void): Promise<pg.Client | undefined> {
   const client = new pg.Client({
     connectionString,
     application_name: `fleetbridge lock ${lock}`,
@@ -84,8 +73,8 @@ async function tryLock(
   client.on('end', end)
   await client.connect()
   const { rows } = await client.query<{ taken: boolean }>('SELECT pg_try_advisory_lock($1, $2) AS taken', [
-    family,
-    instanceLocks[lock],
+    advisoryLocks.space,
+    advisoryLocks[lock],
   ])
   held = rows[0]?.taken === true
   if (held) return client
@@ -93,7 +82,7 @@ async function tryLock(
   return undefined
 }
 
-function secondInstance(databaseUrl: string, lock: keyof typeof instanceLocks): BridgeError {
+function secondInstance(databaseUrl: string, lock: InstanceLock): BridgeError {
   const { host, pathname } = new URL(databaseUrl)
   const message = {
     server:

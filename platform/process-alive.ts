@@ -12,10 +12,20 @@ export function isAlive(pid: number): boolean {
 }
 
 export function isZombie(pid: number): boolean {
+  return statFields(pid)?.[0] === 'Z'
+}
+
+/** Tells a process from a later one with the same id; empty where the system does not say. */
+export function startMark(pid: number): string {
+  return statFields(pid)?.[19] ?? ''
+}
+
+/** Fields of proc_pid_stat(5) from the third (state) on; the second may hold anything. */
+function statFields(pid: number): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) === 'Z'
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   } catch {
-    return false // gone, or no /proc here
+    return undefined // gone, or no /proc here
   }
 }

@@ -1,0 +1,54 @@
+#!/usr/bin/env node
+// Plain JavaScript that Node 20 understands: finds a Node that runs our TypeScript as it is, and starts cli/main.ts with it.
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { constants } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+if (Number.parseInt(process.versions.node, 10) >= 24) await import('../cli/main.ts')
+else runWithPackagedNode()
+
+function runWithPackagedNode() {
+  const node = packagedNode()
+  if (node === undefined) {
+    process.stderr.write(
+      `fleetbridge needs Node 24, and this is ${process.versions.node}. The packaged Node 24 is missing:\n` +
+        'run "npm ci" in the fleetbridge folder without --ignore-scripts, or install Node 24 (https://nodejs.org).\n',
+    )
+    process.exitCode = 1
+    return
+  }
+  const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2)]
+  // Node 22.15 and later can become the other program: one process id, nothing to pass on.
+  if (process.execve !== undefined) {
+    process.removeAllListeners('warning') // it is experimental there; what can fail is that it does not start, which throws
+    process.execve(node, [node, ...args], process.env)
+  }
+  // The pipe closes with this process, however it ends, and then the other one ends too: a killed fleetbridge leaves no gateway behind.
+  const child = spawn(node, args, {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+    env: { ...process.env, FLEETBRIDGE_PARENT_FD: '3' },
+  })
+  // A terminal sends Ctrl-C to both.
+  process.on('SIGINT', () => {
+    if (!process.stdin.isTTY) child.kill('SIGINT')
+  })
+  for (const signal of ['SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']) process.on(signal, () => child.kill(signal))
+  child.on('error', (error) => {
+    process.stderr.write(`the packaged Node 24 (${node}) does not start: ${error.message}\n`)
+    process.exit(1)
+  })
+  child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]))
+}
+
+function packagedNode() {
+  try {
+    const folder = dirname(createRequire(import.meta.url).resolve('node/package.json'))
+    const path = join(folder, 'bin', 'node')
+    return existsSync(path) ? path : undefined
+  } catch {
+    return undefined
+  }
+}

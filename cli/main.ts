@@ -1,0 +1,61 @@
+import { Socket } from 'node:net'
+import { Command, CommanderError } from 'commander'
+import { createCredentialsCommand } from './credentials.ts'
+import { createDevicesCommand } from './devices.ts'
+import { reportError } from './failure.ts'
+import { createGatewayCommand } from './gateway.ts'
+import { createInitCommand } from './init.ts'
+import { createSimulateCommand } from './simulate.ts'
+import { createSqlCommand } from './sql.ts'
+import { createStatusCommand } from './status.ts'
+import { createUpCommand } from './up.ts'
+import { version } from './version.ts'
+import { createWorkerCommand } from './worker.ts'
+
+endWithWrapper()
+const program = new Command('fleetbridge')
+  .description('MQTT and HTTP in, Kafka in the middle, Postgres rows out: an acknowledgement means durable.')
+  .version(version)
+  .exitOverride()
+  .showHelpAfterError('(--help says what there is)')
+  .addHelpText(
+    'after',
+    '\nStart here:\n  $ npm start\n\nSettings come from BRIDGE_… variables and fleetbridge.yaml: docs/configuration.md',
+  )
+for (const command of [
+  createUpCommand(),
+  createGatewayCommand(),
+  createWorkerCommand(),
+  createInitCommand(),
+  createStatusCommand(),
+  createSqlCommand(),
+  createDevicesCommand(),
+  createCredentialsCommand(),
+  createSimulateCommand(),
+])
+  program.addCommand(inheriting(command, program))
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  // Commander has printed its own; 0 is --help and --version, all else is a command that was not understood.
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2
+  else process.exitCode = reportError(error)
+}
+
+/** A command that was made elsewhere has not the program's settings, nor have its own. */
+function inheriting(command: Command, parent: Command): Command {
+  command.copyInheritedSettings(parent)
+  for (const inner of command.commands) inheriting(inner, command)
+  return command
+}
+
+/** On an old Node, bin/fleetbridge.js waits for this process; when that one is killed, this one must not stay behind unseen. */
+function endWithWrapper(): void {
+  const { FLEETBRIDGE_PARENT_FD: fd } = process.env
+  if (fd === undefined) return
+  delete process.env.FLEETBRIDGE_PARENT_FD
+  const pipe = new Socket({ fd: Number(fd) })
+  const end = () => process.kill(process.pid, 'SIGKILL') // as it was to the other one
+  pipe.on('error', end).on('close', end).resume().unref()
+}

@@ -1,0 +1,43 @@
+import { startGateway } from '#gateway/gateway.ts'
+import { changedSettings } from '#platform/config.ts'
+import { createLog } from '#platform/log.ts'
+import { createMetrics } from '#platform/metrics.ts'
+import { startOpsListener } from '#platform/ops-listener.ts'
+import { opsPort, reachableHost } from '../addresses.ts'
+import { print } from '../output.ts'
+import { asPortError, needPorts } from '../ports.ts'
+import { ProcessParts } from '../process-parts.ts'
+import { version } from '../version.ts'
+import { distributedConfig, needSchema } from './distributed.ts'
+
+export async function gateway(): Promise<void> {
+  const { config, databaseUrl } = distributedConfig('gateway')
+  const log = createLog('fleetbridge-gateway', config.log.level)
+  const port = opsPort(config.ops.port, 'gateway')
+  const ports = [
+    { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
+    { variable: 'BRIDGE_HTTP_PORT', ...config.http },
+    { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port },
+  ]
+  await needPorts(ports)
+  await needSchema(databaseUrl, log)
+  log.info({ version, settings: changedSettings(config) }, 'starting')
+  const metrics = createMetrics(version)
+  const parts = new ProcessParts(log, config.shutdownMs)
+  try {
+    const running = parts.add('gateway', await startGateway(config, { databaseUrl, log, metrics }))
+    const ops = parts.add(
+      'ops listener',
+      await startOpsListener({ host: config.ops.host, port, metrics, ready: () => running.ready() }),
+    )
+    parts.started()
+    const { mqttPort, httpPort, eventLog, rateLimiter, ackLevel } = running
+    await print(
+      `fleetbridge gateway ${version}: mqtt://${reachableHost(config.mqtt.host)}:${mqttPort} http://${reachableHost(config.http.host)}:${httpPort} ` +
+        `ops http://${reachableHost(config.ops.host)}:${ops.port} event log ${eventLog} limits ${rateLimiter} ack ${ackLevel}`,
+    )
+  } catch (error) {
+    await parts.closeAll()
+    throw asPortError(error, ports)
+  }
+}

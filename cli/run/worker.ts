@@ -1,0 +1,37 @@
+import { changedSettings } from '#platform/config.ts'
+import { createLog } from '#platform/log.ts'
+import { createMetrics } from '#platform/metrics.ts'
+import { startOpsListener } from '#platform/ops-listener.ts'
+import { startWorker } from '#worker/worker.ts'
+import { opsPort, reachableHost } from '../addresses.ts'
+import { print } from '../output.ts'
+import { asPortError, needPorts } from '../ports.ts'
+import { ProcessParts } from '../process-parts.ts'
+import { version } from '../version.ts'
+import { distributedConfig, needSchema } from './distributed.ts'
+
+export async function worker(): Promise<void> {
+  const { config, databaseUrl } = distributedConfig('worker')
+  const log = createLog('fleetbridge-worker', config.log.level)
+  const port = opsPort(config.ops.port, 'worker')
+  const ports = [{ variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port }]
+  await needPorts(ports)
+  await needSchema(databaseUrl, log)
+  log.info({ version, settings: changedSettings(config) }, 'starting')
+  const metrics = createMetrics(version)
+  const parts = new ProcessParts(log, config.shutdownMs)
+  try {
+    const running = parts.add('worker', await startWorker(config, { log, metrics }))
+    const ops = parts.add(
+      'ops listener',
+      await startOpsListener({ host: config.ops.host, port, metrics, ready: () => running.ready() }),
+    )
+    parts.started()
+    await print(
+      `fleetbridge worker ${version}: ops http://${reachableHost(config.ops.host)}:${ops.port} group ${config.kafka.group}`,
+    )
+  } catch (error) {
+    await parts.closeAll()
+    throw asPortError(error, ports)
+  }
+}

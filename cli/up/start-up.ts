@@ -1,0 +1,211 @@
+import { resolve } from 'node:path'
+import type { WriteDirect } from '#gateway/event-log/direct-event-log.ts'
+import { type Gateway, startGateway } from '#gateway/gateway.ts'
+import { changedSettings, loadConfig } from '#platform/config.ts'
+import type { Config } from '#platform/config-schema.ts'
+import { openDataDir } from '#platform/data-dir.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '#platform/embedded-postgres.ts'
+import { BridgeError } from '#platform/errors.ts'
+import { takeInstanceLock } from '#platform/instance-lock.ts'
+import { createTopics } from '#platform/kafka-topics-admin.ts'
+import { createLog, type Log } from '#platform/log.ts'
+import { createMetrics, type Metrics } from '#platform/metrics.ts'
+import { migrate } from '#platform/migrate.ts'
+import { startOpsListener } from '#platform/ops-listener.ts'
+import { createDirectWriter } from '#worker/store/direct-writer.ts'
+import { startStore } from '#worker/store/store.ts'
+import { startWorker } from '#worker/worker.ts'
+import { opsPort, reachableHost } from '../addresses.ts'
+import { findInstance, forgetInstance, writeInstance } from '../instance.ts'
+import { print } from '../output.ts'
+import { asPortError, needPorts, type WantedPort } from '../ports.ts'
+import { ProcessParts } from '../process-parts.ts'
+import { quoted } from '../registry.ts'
+import { version } from '../version.ts'
+import { demoDevice, demoToken } from './demo-device.ts'
+import { firstMessageTeller } from './first-message.ts'
+import { pasteLines } from './paste-lines.ts'
+import { startBox } from './start-box.ts'
+
+interface Tools {
+  readonly config: Config
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly parts: ProcessParts
+}
+
+/** Runs until a signal. Opens from the database towards the devices, so that closing in reverse stops intake first. */
+export async function up(): Promise<void> {
+  const config = loadConfig(process.env)
+  const log = createLog('fleetbridge', config.log.level)
+  const dataDir = openDataDir(config.dataDir)
+  refuseSecond(dataDir)
+  const ports = portsOf(config)
+  await needPorts(ports)
+  log.info({ version, settings: changedSettings(config) }, 'starting')
+  const parts = new ProcessParts(log, config.shutdownMs)
+  try {
+    await start({ config, log, metrics: createMetrics(version), parts }, dataDir)
+    parts.started()
+  } catch (error) {
+    await parts.closeAll()
+    throw asPortError(error, ports)
+  }
+}
+
+async function start(tools: Tools, dataDir: string): Promise<void> {
+  const { config, log, metrics, parts } = tools
+  const embedded = config.database.url === undefined ? await startDatabase(tools, dataDir) : undefined
+  const databaseUrl = config.database.url ?? (embedded as EmbeddedPostgres).databaseUrl
+  await migrate(databaseUrl, log)
+  const onStored = firstMessageTeller(databaseUrl)
+  const write = config.kafka.brokers === undefined ? await startDirect(tools, databaseUrl, onStored) : undefined
+  if (write === undefined) await startKafkaSide(tools, databaseUrl, onStored)
+  const token = await demoToken(databaseUrl, dataDir) // before the gateway, which then knows it from the start
+  const gateway = parts.add(
+    'gateway',
+    await startGateway(config, {
+      databaseUrl,
+      log,
+      metrics,
+      ...(write !== undefined && { write }),
+      ...(embedded !== undefined && { mayTake: embedded.disk.mayTake }),
+    }),
+  )
+  const opsListener = parts.add(
+    'ops listener',
+    await startOpsListener({
+      host: config.ops.host,
+      port: opsPort(config.ops.port, 'gateway'),
+      metrics,
+      ready: () => gateway.ready(),
+    }),
+  )
+  await announce({ config, dataDir, databaseUrl, embedded, gateway, opsPort: opsListener.port, token })
+  parts.add('state file', { close: async () => forgetInstance(dataDir) })
+}
+
+async function startDatabase({ config, log, metrics, parts }: Tools, dataDir: string): Promise<EmbeddedPostgres> {
+  const { host, port, minFreeDiskMb } = config.postgres
+  const embedded = parts.add(
+    'embedded Postgres',
+    await startEmbeddedPostgres({ dataDir, host, port, minFreeDiskMb, log }),
+  )
+  metrics.gauge(
+    'fleetbridge_disk_free_bytes',
+    'Free space beside the embedded Postgres',
+    () => embedded.disk.freeMb() * 1024 ** 2,
+  )
+  return embedded
+}
+
+async function startDirect(
+  { config, log, metrics, parts }: Tools,
+  databaseUrl: string,
+  onStored: ReturnType<typeof firstMessageTeller>,
+): Promise<WriteDirect> {
+  parts.add('lock on the database', await takeInstanceLock(databaseUrl, 'direct', log))
+  const { poolSize } = config.database
+  const store = parts.add(
+    'store',
+    await startStore({ databaseUrl, poolSize, retention: config.retention.reading, log, metrics }),
+  )
+  store.onStored = onStored
+  return await createDirectWriter(store)
+}
+
+async function startKafkaSide(
+  { config, log, metrics, parts }: Tools,
+  databaseUrl: string,
+  onStored: ReturnType<typeof firstMessageTeller>,
+): Promise<void> {
+  await createTopics(config.kafka, log)
+  const worker = await startWorker({ ...config, database: { ...config.database, url: databaseUrl } }, { log, metrics })
+  parts.add('worker', worker)
+  worker.store.onStored = onStored
+}
+
+interface Announcement {
+  readonly config: Config
+  readonly dataDir: string
+  readonly databaseUrl: string
+  readonly embedded: EmbeddedPostgres | undefined
+  readonly gateway: Gateway
+  readonly opsPort: number
+  readonly token: string
+}
+
+async function announce({
+  config,
+  dataDir,
+  databaseUrl,
+  embedded,
+  gateway,
+  opsPort,
+  token,
+}: Announcement): Promise<void> {
+  const host = reachableHost(config.mqtt.host)
+  const mqttUrl = `mqtt://${host}:${gateway.mqttPort}`
+  const httpUrl = `http://${reachableHost(config.http.host)}:${gateway.httpPort}`
+  const opsUrl = `http://${reachableHost(config.ops.host)}:${opsPort}`
+  const { eventLog, rateLimiter, ackLevel } = gateway
+  writeInstance(dataDir, {
+    version,
+    startedAt: new Date().toISOString(),
+    mqtt: mqttUrl,
+    http: httpUrl,
+    ops: opsUrl,
+    admin: null,
+    databaseUrl,
+    postgresPath: embedded?.dataPath ?? null,
+    eventLog,
+    rateLimiter,
+    ackLevel,
+    pids: { fleetbridge: process.pid, ...(embedded !== undefined && { postgres: embedded.pid }) },
+  })
+  const environment = dataDir === resolve('.fleetbridge') ? '' : `BRIDGE_DATA_DIR=${quoted(dataDir)} `
+  const paste = pasteLines({
+    host,
+    mqttPort: gateway.mqttPort,
+    httpUrl,
+    databaseUrl,
+    device: demoDevice,
+    token,
+    environment,
+    path: process.env.PATH ?? '',
+  })
+  await print(
+    startBox({
+      config,
+      mqttUrl,
+      httpUrl,
+      opsUrl,
+      databaseUrl,
+      embedded,
+      eventLog,
+      rateLimiter,
+      ackLevel,
+      device: demoDevice,
+      token,
+      paste,
+    }),
+  )
+}
+
+function refuseSecond(dataDir: string): void {
+  const running = findInstance(dataDir)
+  if (running === undefined) return
+  throw new BridgeError(
+    'BRIDGE_SECOND_INSTANCE',
+    `fleetbridge runs on ${dataDir} already, as process ${running.pids.fleetbridge} (${running.mqtt}, ${running.http}). ` +
+      'Stop it first, or give this one its own BRIDGE_DATA_DIR and ports.',
+  )
+}
+
+function portsOf(config: Config): WantedPort[] {
+  return [
+    { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
+    { variable: 'BRIDGE_HTTP_PORT', ...config.http },
+    { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port: opsPort(config.ops.port, 'gateway') },
+  ]
+}
