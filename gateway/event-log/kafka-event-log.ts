@@ -4,6 +4,7 @@ import { BridgeError } from '#platform/errors.ts'
 import { handleOf } from '#platform/handle.ts'
 import { createKafka } from '#platform/kafka-client.ts'
 import { type CheckedTopics, checkTopics } from '#platform/kafka-topics-admin.ts'
+import { pingBrokers } from '#platform/kafka-wire.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import { encodeDeadLetter } from '#schema/dead-letter-record.ts'
@@ -13,9 +14,9 @@ import { type Append, AppendQueue, unavailable } from './append-queue.ts'
 import type { EventLog } from './event-log.ts'
 import { type EventLogMetrics, registerEventLogMetrics } from './event-log-metrics.ts'
 import { IdempotentProducer, type OutgoingRecord } from './idempotent-producer.ts'
-import { KafkaHealth } from './kafka-health.ts'
 import { bytesOf, type Failures, KafkaSender } from './kafka-sender.ts'
 import { Linger } from './linger.ts'
+import { type LogHealth, startLogHealth } from './log-health.ts'
 import { KeyHashes, TopicLayout } from './partitioner.ts'
 
 export interface KafkaEventLogOptions {
@@ -37,6 +38,7 @@ interface Work {
 const pauseAfterFailureMs = 200
 const checkAgainMs = 1000
 const flushMs = 5000
+const probeTimeoutMs = 3000
 /** Per record: key, headers and what the broker adds. */
 const recordOverheadBytes = 120
 
@@ -61,10 +63,12 @@ class KafkaEventLog implements EventLog {
   private readonly layout = new TopicLayout()
   private readonly producer: IdempotentProducer
   private readonly sender: KafkaSender
-  private readonly health: KafkaHealth
+  private readonly health: LogHealth
   private readonly metrics: EventLogMetrics
   private readonly handle = handleOf(() => this.shutDown())
   private topics: CheckedTopics | undefined
+  private readonly createdMs = performance.now()
+  private opened = false
   private sending = false
   private closing = false
   private timer: NodeJS.Timeout | undefined
@@ -75,13 +79,16 @@ class KafkaEventLog implements EventLog {
     this.log = log
     const client = createKafka(kafka.brokers ?? [], 'fleetbridge-gateway', log)
     this.producer = new IdempotentProducer(client, this.layout, log)
-    this.health = new KafkaHealth(kafka.brokers ?? [], () => {
-      log.error(
-        'a send has no answer for a minute while Kafka answers: its messages are refused and a new producer takes over',
-      )
-      this.metrics.failed('producer_replaced')
-      this.producer.replace()
-    })
+    this.health = startLogHealth(
+      () => pingBrokers(kafka.brokers ?? [], probeTimeoutMs),
+      () => {
+        log.error(
+          'a send has no answer for a minute while Kafka answers: its messages are refused, a new producer follows',
+        )
+        this.metrics.failed('producer_replaced')
+        this.producer.replace()
+      },
+    )
     this.metrics = registerEventLogMetrics(metrics, {
       bufferedBytes: () => this.queue.bytes,
       awayMs: () => this.awayMs(),
@@ -153,7 +160,8 @@ class KafkaEventLog implements EventLog {
   }
 
   awayMs(): number {
-    return this.health.awayMs(this.topics !== undefined && this.producer.connected)
+    if (this.opened) return this.health.awayMs()
+    return performance.now() - this.createdMs
   }
 
   /** Checks the topics, however long Kafka is away, and connects the producer. */
@@ -169,6 +177,7 @@ class KafkaEventLog implements EventLog {
       }
     }
     await this.producer.connect()
+    this.opened = true
     this.health.answered()
     this.wake()
   }
@@ -186,7 +195,7 @@ class KafkaEventLog implements EventLog {
   }
 
   private wake(): void {
-    if (this.sending || this.topics === undefined || !this.producer.connected || this.queue.length === 0) return
+    if (this.sending || !this.opened || this.queue.length === 0) return
     const waitMs =
       this.closing || this.queue.bytes >= this.kafka.maxBatchBytes ? 0 : this.linger.waitMs(performance.now())
     if (waitMs <= 0) void this.flush()
@@ -207,7 +216,7 @@ class KafkaEventLog implements EventLog {
     const appends = this.takeBatch()
     this.health.sendBegins(now)
     const failed = await this.sendAll(appends)
-    this.health.sendEnded()
+    this.health.sendEnded(!failed)
     if (failed && !this.closing) await sleep(pauseAfterFailureMs)
     this.sending = false
     this.wake()
