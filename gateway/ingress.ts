@@ -14,6 +14,8 @@ export interface Ingress {
   readonly device: string | undefined
   /** True for one element of `gateways/me/telemetry`: a device outside the pattern is then parked as not_allowed, not refused. */
   readonly fleetItem: boolean
+  /** True for one element of an HTTP array that was split: only an object will do, as in the whole array. */
+  readonly arrayElement?: boolean
   /** True when a parked message is answered like a stored one (MQTT 3.1.1, QoS 0, fleet bodies over MQTT, Influx). */
   readonly acknowledgesParked: boolean
   /** Wall clock at arrival, whole microseconds since the epoch. */

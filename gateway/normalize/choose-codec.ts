@@ -1,0 +1,47 @@
+import { type Codec, DecodeError } from './codec.ts'
+import type { CodecInput } from './codec-input.ts'
+import { fleetBodyOf, genericCodec, ownCodec } from './generic.ts'
+import { isObject } from './json.ts'
+import { mediaTypeOf } from './media-type.ts'
+import { isOwnForm } from './own-form.ts'
+import { quoted } from './quote.ts'
+import { isSeedForm, seedCodec } from './seed.ts'
+import { isThingsboard, thingsboardCodec } from './thingsboard.ts'
+
+/** What an HTTP body may be declared as when nothing else says its format. */
+const genericTypes = new Set(['application/json', 'application/x-ndjson', 'text/plain', ''])
+
+/**
+ * Which rules a message falls under, the first that fit: its topic or path, then its content type, then the shape of its JSON.
+ * @throws {DecodeError} when no rules take it, or when it must be JSON and is not
+ */
+export function chooseCodec(input: CodecInput): Codec {
+  if (isThingsboard(input.context)) return thingsboardCodec
+  const { transport, contentType } = input.context
+  if (transport === 'http' && !genericTypes.has(mediaTypeOf(contentType) ?? '')) return chooseUndeclared(input)
+  return input.isDocument() ? chooseByShape(input) : genericCodec
+}
+
+function chooseByShape(input: CodecInput): Codec {
+  const first = firstObject(input)
+  if (isSeedForm(first)) return seedCodec
+  return isObject(first) && isOwnForm(first) ? ownCodec : genericCodec
+}
+
+/** A form that is known by its shape needs no content type: the earlier engine's clients may well declare another. */
+function chooseUndeclared(input: CodecInput): Codec {
+  try {
+    if (input.isDocument() && isSeedForm(firstObject(input))) return seedCodec
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error
+  }
+  throw new DecodeError('unsupported', `content type ${quoted(input.context.contentType ?? '')} is not one of ours`)
+}
+
+/** The object, or the first element of an array; of a fleet body the first device's. */
+function firstObject(input: CodecInput): unknown {
+  const document = input.json()
+  const fleet = fleetBodyOf(input, document)
+  if (fleet !== undefined) for (const device in fleet) return (fleet[device] as unknown[])[0]
+  return Array.isArray(document) ? document[0] : document
+}

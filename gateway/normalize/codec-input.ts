@@ -1,0 +1,35 @@
+import type { CodecContext } from './codec.ts'
+import { parseJson, utf8Text } from './json.ts'
+
+/** One message for the codecs. Text and JSON are made once, when the first of them asks, so choosing a codec by the shape of a body costs no second parse. */
+export class CodecInput {
+  readonly payload: Buffer
+  readonly context: CodecContext
+  #text: string | undefined = undefined
+  #json: unknown = undefined
+
+  constructor(payload: Buffer, context: CodecContext) {
+    this.payload = payload
+    this.context = context
+  }
+
+  /** The payload as UTF-8 without the ASCII white space around it; never empty. */
+  text(): string {
+    this.#text ??= utf8Text(this.payload)
+    return this.#text
+  }
+
+  /** Whether the text can only be a JSON object or array. */
+  isDocument(): boolean {
+    const first = this.text().charCodeAt(0)
+    return first === openBrace || first === openBracket
+  }
+
+  json(): unknown {
+    this.#json ??= parseJson(this.text())
+    return this.#json
+  }
+}
+
+const openBrace = 0x7b
+const openBracket = 0x5b

@@ -1,0 +1,222 @@
+import { randomUUIDv7 } from 'node:crypto'
+import type { DeadLetter } from '#schema/dead-letter.ts'
+import type { ReasonCode } from '#schema/reason-code.ts'
+import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
+import type { Authenticator } from '../auth/authenticator.ts'
+import type { Ingress } from '../ingress.ts'
+import { ArrivalClock } from './arrival-clock.ts'
+import { chooseCodec } from './choose-codec.ts'
+import { type Codec, type Decoded, DecodeError, type RawReading } from './codec.ts'
+import { CodecInput } from './codec-input.ts'
+import { faultOfDevice } from './device-id.ts'
+import type { Normalizer, Outcome } from './normalizer.ts'
+import { oneLine, quoted } from './quote.ts'
+import { checkReading } from './reading-limits.ts'
+import { type ReadingDraft, ReadingTimes } from './reading-times.ts'
+
+export interface NormalizerOptions {
+  /** Readings older than this are parked; undefined keeps all. */
+  readonly retentionMs: number | undefined
+  /** Asked whether a fleet credential may write a device that is not its own. */
+  readonly authenticator: Pick<Authenticator, 'admitDevice'>
+  /** One a process, or two messages could share a microsecond. */
+  readonly clock?: ArrivalClock
+}
+
+export function createNormalizer({ retentionMs, authenticator, clock }: NormalizerOptions): Normalizer {
+  return new MessageNormalizer(retentionMs, authenticator, clock ?? new ArrivalClock())
+}
+
+/** One device's part of a message. */
+interface Share {
+  readonly device: string
+  readonly readings: Reading[]
+}
+
+class MessageNormalizer implements Normalizer {
+  readonly #retentionUs: number
+  readonly #authenticator: Pick<Authenticator, 'admitDevice'>
+  readonly #clock: ArrivalClock
+
+  constructor(retentionMs: number | undefined, authenticator: Pick<Authenticator, 'admitDevice'>, clock: ArrivalClock) {
+    this.#retentionUs = retentionMs === undefined ? Number.POSITIVE_INFINITY : retentionMs * 1000
+    this.#authenticator = authenticator
+    this.#clock = clock
+  }
+
+  normalize(batch: readonly Ingress[]): readonly Outcome[] {
+    const outcomes: Outcome[] = []
+    for (const ingress of batch) outcomes.push(this.#outcomeOf(ingress))
+    return outcomes
+  }
+
+  #outcomeOf(ingress: Ingress): Outcome {
+    const named = namedDevice(ingress)
+    try {
+      // Before the bytes are looked at: what is sent for a device that is not the sender's is not kept, whatever it holds.
+      const stop = named === undefined ? undefined : this.#checkDevice(ingress, named, undefined)
+      return stop ?? this.#decode(ingress, named)
+    } catch (error) {
+      if (error instanceof DecodeError) return parked(ingress, error.code, error.message)
+      // A message that breaks a decoder is kept, so that nothing is lost and the decoder can be mended.
+      return parked(ingress, 'malformed', 'decoder failure')
+    }
+  }
+
+  #decode(ingress: Ingress, named: string | undefined): Outcome {
+    const { principal } = ingress
+    const input = new CodecInput(ingress.payload, {
+      transport: ingress.source,
+      topic: ingress.topic,
+      contentType: ingress.contentType,
+      transportDevice: principal.device,
+      device: named,
+      fleet: principal.fleet,
+      arrayElement: ingress.arrayElement === true,
+    })
+    const codec = chooseCodec(input)
+    const decoded = codec.decode(input)
+    if (decoded.readings.length === 0) return ignored
+    const shares = sharesOf(decoded.readings)
+    for (const { device } of shares) {
+      const stop = device === named ? undefined : this.#checkDevice(ingress, device, named)
+      if (stop !== undefined) return stop
+    }
+    const tooOld = this.#fill(shares, decoded.readings, ingress)
+    if (tooOld !== undefined) return tooOld
+    // Last, since it counts unknown devices against the credential's cap: only messages that will be stored may do so.
+    for (const { device } of shares) {
+      const stop = this.#admit(ingress, device)
+      if (stop !== undefined) return stop
+    }
+    return eventsOf(ingress, codec, decoded, shares)
+  }
+
+  /** @param named the device that path or fleet body names, which the payload must not contradict */
+  #checkDevice(ingress: Ingress, device: string, named: string | undefined): Outcome | undefined {
+    const { principal } = ingress
+    if (named === undefined && device === principal.device) return undefined
+    const fault = faultOfDevice(device)
+    if (fault !== undefined) return parked(ingress, 'bad_device', `device id ${quoted(device)}: ${fault}`)
+    if (named !== undefined)
+      return notAllowed(ingress, `the payload names ${quoted(device)}, but it was sent for ${quoted(named)}`)
+    if (principal.fleet && principal.allows(device)) return undefined
+    return notAllowed(ingress, `this credential does not speak for device ${quoted(device)}`)
+  }
+
+  #admit(ingress: Ingress, device: string): Outcome | undefined {
+    const { principal } = ingress
+    if (device === principal.device) return undefined
+    const answer = this.#authenticator.admitDevice(principal, device)
+    if (answer === 'admitted') return undefined
+    if (answer === 'disabled') return notAllowed(ingress, `device ${quoted(device)} is disabled`)
+    return parked(
+      ingress,
+      'too_many_devices',
+      `device ${quoted(device)} would be one unknown device too many for this credential`,
+    )
+  }
+
+  /** Checks every reading and puts it into its device's share. */
+  #fill(shares: readonly Share[], raws: readonly RawReading[], ingress: Ingress): Outcome | undefined {
+    const { ingestTimeUs } = ingress
+    const oldestUs = ingestTimeUs - this.#retentionUs
+    const times = new ReadingTimes(this.#clock, ingestTimeUs)
+    const byDevice = shares.length === 1 ? undefined : new Map(shares.map((share) => [share.device, share]))
+    for (const raw of raws) {
+      checkReading(raw)
+      if (raw.timeUs !== undefined && raw.timeUs < oldestUs) return parked(ingress, 'too_old', ageOf(raw, raw.timeUs))
+      const share = byDevice === undefined ? shares[0] : byDevice.get(raw.device)
+      const reading = readingOf(raw)
+      times.stamp(reading, raw)
+      share?.readings.push(reading)
+    }
+    return undefined
+  }
+}
+
+const ignored: Outcome = Object.freeze({ kind: 'ignored' })
+
+/** `me` in a path or a fleet body is the sender. */
+function namedDevice({ device, principal }: Ingress): string | undefined {
+  return device === 'me' ? principal.device : device
+}
+
+/** The devices of a message in the order of their first readings. */
+function sharesOf(raws: readonly RawReading[]): Share[] {
+  const shares: Share[] = []
+  let seen: Set<string> | undefined
+  let last: string | undefined
+  for (const { device } of raws) {
+    if (device === last || seen?.has(device)) continue
+    if (last !== undefined) {
+      seen ??= new Set([last])
+      seen.add(device)
+    }
+    last = device
+    shares.push({ device, readings: [] })
+  }
+  return shares
+}
+
+function readingOf({ metric, value, unit, timeUs = 0 }: RawReading): ReadingDraft {
+  const reading: ReadingDraft =
+    typeof value === 'number'
+      ? { metric, value: value + 0, eventTimeUs: timeUs } // -0 becomes 0, which is equal for people but not for a key
+      : typeof value === 'string'
+        ? { metric, text: value, eventTimeUs: timeUs }
+        : { metric, flag: value, eventTimeUs: timeUs }
+  if (unit !== undefined) reading.unit = unit
+  return reading
+}
+
+function eventsOf(ingress: Ingress, codec: Codec, { messageKey }: Decoded, shares: readonly Share[]): Outcome {
+  const { principal, source, ingestTimeUs } = ingress
+  const events: TelemetryEvent[] = []
+  for (const { device, readings } of shares) {
+    events.push({
+      v: 1,
+      id: randomUUIDv7(),
+      ...(messageKey !== undefined && { messageKey }),
+      tenant: principal.tenant,
+      device,
+      ...(device !== principal.device && { gateway: principal.device }),
+      source,
+      codec: codec.name,
+      ingestTimeUs,
+      readings,
+    })
+  }
+  return { kind: 'events', events }
+}
+
+/** Refused, but for one device of a fleet body: its siblings were taken, and the one answer says so. */
+function notAllowed(ingress: Ingress, message: string): Outcome {
+  if (ingress.fleetItem) return parked(ingress, 'not_allowed', message)
+  return { kind: 'refused', code: 'not_allowed', message: oneLine(message) }
+}
+
+function parked(ingress: Ingress, code: ReasonCode, message: string): Outcome {
+  const { principal, source, topic, contentType, payload, acknowledgesParked, ingestTimeUs } = ingress
+  const named = namedDevice(ingress)
+  const deadLetter: DeadLetter = {
+    id: randomUUIDv7(),
+    tenant: principal.tenant,
+    // An illegal id cannot be a key; it is in the message.
+    device: named === undefined || faultOfDevice(named) !== undefined ? principal.device : named,
+    source,
+    topic,
+    ...(contentType !== undefined && { contentType }),
+    stage: 'decode',
+    code,
+    message: oneLine(message),
+    acknowledged: acknowledgesParked,
+    ingestTimeUs,
+    payload,
+  }
+  return { kind: 'dead', deadLetter }
+}
+
+function ageOf({ metric }: RawReading, timeUs: number): string {
+  return `${quoted(metric)} is from ${new Date(timeUs / 1000).toISOString()}, longer ago than readings are kept`
+}
