@@ -37,9 +37,13 @@ export interface SimulateOptions {
   readonly drainMs: number
   readonly settleMs: number
   readonly progress?: NodeJS.WriteStream
+  /** Told when the first message goes out, when the last answer is in, and when the rows are (before they are compared). */
+  readonly onPhase?: (phase: Phase) => void
   /** Ends sending early; what was sent is still compared. */
   readonly signal: AbortSignal
 }
+
+export type Phase = 'sending' | 'answered' | 'settled'
 
 /** The simulator's own delay past which its figures say more about itself than about the other side. */
 const paceToleranceMs = 20
@@ -76,6 +80,7 @@ export async function simulate(options: SimulateOptions): Promise<Report> {
   const fromUs = clock.nowUs()
   const endProgress = options.progress && showProgress(options.progress, { outbox, transport, rate })
   const limits = { drainMs: protocol === 'mqtt' && qos === 0 ? 0 : options.drainMs, signal: options.signal }
+  options.onPhase?.('sending')
   let pace: PaceResult
   try {
     pace =
@@ -85,6 +90,7 @@ export async function simulate(options: SimulateOptions): Promise<Report> {
   } finally {
     endProgress?.()
   }
+  options.onPhase?.('answered')
   await transport.close()
   const names = logins.map(({ device }) => device)
   const stored =
@@ -109,6 +115,7 @@ async function compareStored(
     quietMs: unanswered ? calmAfterTroubleMs : Math.min(15_000, options.settleMs),
     timeoutMs: options.settleMs,
   })
+  options.onPhase?.('settled')
   const comparison = await compareRows(pool, sent)
   return { ...comparison, storedAtEnd: settling.storedAtEnd, settledAfterMs: settling.settledAfterMs }
 }

@@ -1,0 +1,50 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { Report } from '#simulator/report.ts'
+import type { LoadMessage, LoadOptions } from './load.ts'
+import { cpuUsOf } from './process-cpu.ts'
+
+const loadScript = fileURLToPath(new URL('./load.ts', import.meta.url))
+
+export interface Measured {
+  readonly name: string
+  readonly report: Report
+  /** Messages acknowledged a second while sending. */
+  readonly messagesPerSecond: number
+  /**
+   * CPU microseconds an acknowledged message: from the first message until its answers are in and, where rows are compared, all rows
+   * are there. Work that comes later (the worker's, Postgres's) is counted with the messages that cause it.
+   */
+  readonly cpuUs: Readonly<Record<string, number>>
+}
+
+/** Runs one load against what listens on its port and reads the CPU time of the named processes meanwhile. */
+export async function measure(options: LoadOptions, pids: Readonly<Record<string, number>>): Promise<Measured> {
+  const load = fork(loadScript, [JSON.stringify(options)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const watched = Object.entries(pids)
+  const readAll = () => new Map(watched.map(([name, pid]) => [name, cpuUsOf(pid)]))
+  let before = readAll()
+  let after = before
+  const report = await new Promise<Report>((resolve, reject) => {
+    let result: Report | undefined
+    load.on('message', (message: LoadMessage) => {
+      if ('report' in message) result = message.report
+      else if (message.phase === 'sending') before = readAll()
+      else after = readAll()
+    })
+    load.on('error', reject)
+    load.on('exit', (code) => {
+      if (result !== undefined) resolve(result)
+      else reject(new Error(`the load generator ended with ${code} and without a report`))
+    })
+  }).finally(() => endOf(load))
+  const acked = Math.max(1, report.acked)
+  const cpuUs: Record<string, number> = {}
+  for (const [name] of watched) cpuUs[name] = ((after.get(name) ?? 0) - (before.get(name) ?? 0)) / acked
+  cpuUs['load generator'] = (report.self.cpuUsPerMessage * report.sent) / acked
+  return { name: options.name, report, messagesPerSecond: (report.acked * 1000) / report.durationMs, cpuUs }
+}
+
+function endOf(child: ChildProcess): void {
+  if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
+}
