@@ -83,6 +83,15 @@ async function claim(store: Store): Promise<number> {
   }
 }
 
+/** Undefined when the database went away over it. */
+async function claimed(store: Store): Promise<number | undefined> {
+  try {
+    return await claim(store)
+  } catch {
+    return undefined
+  }
+}
+
 /** At least one, whatever its size. */
 function nextGroup(queue: readonly Waiting[]): Waiting[] {
   let records = 0
@@ -116,7 +125,7 @@ async function writeGroup(store: Store, log: Log, fromOffset: number, group: rea
     if (found !== undefined && found < slice.fromOffset) {
       // A standby without the last commits took over. What they held was acknowledged and is gone; what is in hand is not.
       log.error({ found, expected: slice.fromOffset }, 'the database lost commits that were acknowledged')
-      slice = sliceOf(await claim(store), group)
+      slice = sliceOf((await claimed(store)) ?? slice.fromOffset, group)
     } else await new Promise((resolve) => setTimeout(resolve, pauseMs))
   }
 }

@@ -1,4 +1,3 @@
-import { connect, createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
@@ -11,6 +10,7 @@ import {
   TestLog,
 } from './store.fixture.ts'
 import type { Store } from './store.ts'
+import { startProxy } from './store-proxy.fixture.ts'
 
 let database: StoreDatabase
 let store: Store
@@ -211,45 +211,3 @@ it('is durable at commit even where the database was set otherwise', async () =>
   await new TestLog('durable').write(fresh, eventOf('d', [{ metric: 'm', value: 1 }]))
   expect(await database.rows('select setting from seen')).toEqual([{ setting: 'on' }])
 })
-
-/** Between the store and Postgres: on demand it lets the next COMMIT through and cuts the line before its answer. */
-async function startProxy(databaseUrl: string) {
-  const target = new URL(databaseUrl)
-  const sockets = new Set<Socket>()
-  let armed = false
-  let cuts = 0
-  const server = createServer((front) => {
-    const back = connect(Number(target.port), target.hostname)
-    for (const socket of [front, back]) {
-      sockets.add(socket)
-      socket.on('error', () => {})
-      socket.on('close', () => {
-        front.destroy()
-        back.destroy()
-      })
-    }
-    front.pipe(back)
-    back.on('data', (bytes) => {
-      // CommandComplete of COMMIT.
-      if (armed && bytes.includes('COMMIT\u0000')) {
-        armed = false
-        cuts++
-        front.destroy()
-      } else front.write(bytes)
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const url = new URL(databaseUrl)
-  url.port = String((server.address() as { port: number }).port)
-  return {
-    url: url.href,
-    cutAtCommit: () => {
-      armed = true
-    },
-    cuts: () => cuts,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy()
-      await new Promise((resolve) => server.close(resolve))
-    },
-  }
-}
