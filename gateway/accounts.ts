@@ -27,31 +27,17 @@ export function createAccounts(metrics: Metrics): Accounts {
     'From the arrival of a message to its acknowledgement',
     secondsBounds,
   )
-  const messages = metrics.counter(
+  metrics.totals('fleetbridge_received_messages_total', 'Messages that arrived', ['source'], () =>
+    sources.map((source) => [{ source }, books[source].received] as const),
+  )
+  metrics.totals(
     'fleetbridge_messages_total',
     'Messages by what became of them; received = accepted + ignored + refused + in hand',
     ['source', 'result', 'reason'],
+    () => sources.flatMap((source) => books[source].series(source)),
   )
-  const received = metrics.counter('fleetbridge_received_messages_total', 'Messages that arrived', ['source'])
-  const copied = new Map<string, number>()
-  const copy = (key: string, total: number, increase: (by: number) => void) => {
-    increase(total - (copied.get(key) ?? 0))
-    copied.set(key, total)
-  }
   const inHand = () => books.mqtt.inHand() + books.http.inHand()
-  metrics.gauge('fleetbridge_in_hand_messages', 'Messages that arrived and are not answered yet', () => {
-    for (const source of sources) {
-      const book = books[source]
-      copy(`${source} received`, book.received, (by) => received.inc({ source }, by))
-      copy(`${source} accepted`, book.accepted, (by) => messages.inc({ source, result: 'accepted', reason: '' }, by))
-      copy(`${source} ignored`, book.ignored, (by) => messages.inc({ source, result: 'ignored', reason: '' }, by))
-      for (const reason of reasonCodes)
-        copy(`${source} ${reason}`, book.refused.get(reason) ?? 0, (by) =>
-          messages.inc({ source, result: 'refused', reason }, by),
-        )
-    }
-    return inHand()
-  })
+  metrics.gauge('fleetbridge_in_hand_messages', 'Messages that arrived and are not answered yet', inHand)
   return {
     received(source) {
       books[source].received++
@@ -85,6 +71,16 @@ class Book {
   ignored = 0
   refusals = 0
   readonly refused = new Map<ReasonCode, number>()
+
+  series(source: Source) {
+    const series: [{ source: Source; result: string; reason: string }, number][] = [
+      [{ source, result: 'accepted', reason: '' }, this.accepted],
+      [{ source, result: 'ignored', reason: '' }, this.ignored],
+    ]
+    for (const reason of reasonCodes)
+      series.push([{ source, result: 'refused', reason }, this.refused.get(reason) ?? 0])
+    return series
+  }
 
   inHand(): number {
     return this.received - this.accepted - this.ignored - this.refusals

@@ -95,11 +95,14 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
     const { lane } = job.envelope
     if (closing && job.outcome === undefined)
       refuse(job, 'shutting_down', 'the gateway is stopping; send it again elsewhere')
-    else if (lane?.closed) refuse(job, 'rate_limited', 'the connection closed while the message was held', job.wait)
+    else if (lane?.closed) refuseAtLimit(job)
     else if (inHandBytes > maxInHandBytes && job.outcome === undefined)
       refuse(job, 'queue_full', 'too many bytes are in hand')
-    else if (lane !== undefined && waiting.has(lane)) holdBehind(job, lane)
-    else return true
+    else {
+      const before = lane && waiting.jobsOf(lane)
+      if (before === undefined) return true
+      holdBehind(job, before)
+    }
     return false
   }
 
@@ -107,45 +110,44 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
   async function limited(jobs: readonly Job[], costsOf: (job: Job) => readonly Cost[]): Promise<readonly Job[]> {
     const costs: Cost[] = []
     for (const job of jobs) for (const cost of costsOf(job)) costs.push(cost)
-    const waits = costs.length === 0 ? [] : await rateLimiter.take(costs)
+    if (costs.length === 0) return jobs
+    const waits = await rateLimiter.take(costs)
     const passed: Job[] = []
+    // Older than all that an earlier stage has held of the same lane, so these go in front of them.
+    const held = new Map<Lane, Job[]>()
     const now = performance.now()
     let next = 0
     for (const job of jobs) {
-      let longest: Wait | undefined
       const owed = costsOf(job)
-      if (owed.length > 0) {
-        const unpaid: Cost[] = []
-        for (const cost of owed) {
-          const wait = waits[next++]
-          if (wait === undefined) continue
-          unpaid.push(cost)
-          if (longest === undefined || wait.ms > longest.ms) longest = wait
-        }
-        job.owed = unpaid
-      }
+      const wait = longestOf(waits, next, owed.length)
+      if (wait !== undefined) job.owed = owed.filter((_, index) => waits[next + index] !== undefined)
+      else if (owed.length > 0) job.owed = []
+      next += owed.length
       const { lane } = job.envelope
-      if (lane !== undefined && waiting.has(lane)) holdBehind(job, lane)
-      else if (longest === undefined) passed.push(job)
-      else holdOrRefuse(job, longest, now)
+      const before = lane && held.get(lane)
+      if (before !== undefined) holdBehind(job, before)
+      else if (lane?.closed) refuseAtLimit(job)
+      else if (wait === undefined) passed.push(job)
+      else holdOrRefuse(job, wait, now, held)
     }
+    for (const [lane, jobsOfLane] of held) waiting.hold(lane, jobsOfLane, untilMs(jobsOfLane[0] as Job, now))
     return passed
   }
 
-  function holdOrRefuse(job: Job, wait: Wait, now: number): void {
+  function holdOrRefuse(job: Job, wait: Wait, now: number, held: Map<Lane, Job[]>): void {
     job.wait = wait
     const { lane, holdUntilMs } = job.envelope
     if (lane === undefined || holdUntilMs <= now || closing) {
       // Held to its end: the source closes the connection, and what came behind may not overtake it on the way.
       if (lane !== undefined && holdUntilMs > 0) lane.closed = true
       refuseAtLimit(job)
-    } else waiting.hold(lane, job, Math.min(now + wait.ms, holdUntilMs))
+    } else held.set(lane, [job])
   }
 
-  function holdBehind(job: Job, lane: Lane): void {
-    job.wait ??= waiting.waitOf(lane)
+  function holdBehind(job: Job, before: Job[]): void {
+    job.wait ??= before[0]?.wait
     if (job.envelope.holdUntilMs <= 0) refuseAtLimit(job)
-    else waiting.holdBehind(lane, job)
+    else before.push(job)
   }
 
   function refuseAtLimit(job: Job): void {
@@ -213,6 +215,20 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
     }
     if (inHand === 0) drained?.()
   }
+}
+
+function longestOf(waits: readonly (Wait | undefined)[], from: number, count: number): Wait | undefined {
+  let longest: Wait | undefined
+  for (let index = from; index < from + count; index++) {
+    const wait = waits[index]
+    if (wait !== undefined && (longest === undefined || wait.ms > longest.ms)) longest = wait
+  }
+  return longest
+}
+
+/** When a held message asks again: when it may pass, or at the end of its hold. */
+function untilMs({ wait, envelope }: Job, now: number): number {
+  return Math.min(now + (wait?.ms ?? 0), envelope.holdUntilMs)
 }
 
 const unsettled = (job: Job) => !job.settled

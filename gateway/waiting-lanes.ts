@@ -1,6 +1,5 @@
 import type { Lane } from './envelope.ts'
 import type { Job } from './job.ts'
-import type { Wait } from './rate-limit/rate-limiter.ts'
 
 interface Held {
   readonly jobs: Job[]
@@ -22,23 +21,17 @@ export class WaitingLanes {
     this.#release = release
   }
 
-  has(lane: Lane): boolean {
-    return this.#lanes.has(lane)
+  /** What is held in a lane, oldest first, for others to join at the end; undefined when nothing is. */
+  jobsOf(lane: Lane): Job[] | undefined {
+    return this.#lanes.get(lane)?.jobs
   }
 
-  waitOf(lane: Lane): Wait | undefined {
-    return this.#lanes.get(lane)?.jobs[0]?.wait
-  }
-
-  /** Blocks a lane that is not blocked yet. */
-  hold(lane: Lane, job: Job, untilMs: number): void {
-    this.#lanes.set(lane, { jobs: [job], untilMs })
+  /** @param jobs older than all that the lane holds already */
+  hold(lane: Lane, jobs: Job[], untilMs: number): void {
+    const younger = this.#lanes.get(lane)?.jobs ?? []
+    this.#lanes.set(lane, { jobs: jobs.concat(younger), untilMs })
     lane.blockedUntilMs = untilMs
     this.#schedule(untilMs)
-  }
-
-  holdBehind(lane: Lane, job: Job): void {
-    this.#lanes.get(lane)?.jobs.push(job)
   }
 
   releaseAll(): void {

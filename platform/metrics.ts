@@ -10,6 +10,13 @@ export interface Metrics {
     labels?: readonly Label[],
     initial?: readonly Record<Label, string>[],
   ): Counter<Label>
+  /** A counter whose totals are kept elsewhere as plain numbers, and read when it is scraped. */
+  totals<Label extends string>(
+    name: string,
+    help: string,
+    labels: readonly Label[],
+    read: () => Iterable<readonly [Record<Label, string>, number]>,
+  ): void
   /** A gauge that is read when it is scraped. */
   gauge(name: string, help: string, read: () => number): void
   /** A histogram cheap enough for the message path: one array element is counted up, and the text is made at the scrape. */
@@ -38,6 +45,18 @@ export function createMetrics(version: string): Metrics {
       const counter = new Counter({ name, help, labelNames: labels, registers: [registry] })
       for (const series of initial) counter.inc(series, 0)
       return counter
+    },
+    totals(name, help, labels, read) {
+      new Counter({
+        name,
+        help,
+        labelNames: labels,
+        registers: [registry],
+        collect() {
+          this.reset()
+          for (const [series, total] of read()) this.inc(series, total)
+        },
+      })
     },
     gauge(name, help, read) {
       new Gauge({
