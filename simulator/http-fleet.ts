@@ -1,7 +1,7 @@
-import { Agent, type IncomingMessage, request } from 'node:http'
 import { BridgeError } from '#platform/errors.ts'
 import { handleOf } from '#platform/handle.ts'
 import { Fifo } from './fifo.ts'
+import { HttpConnection } from './http-connection.ts'
 import type { Outbox } from './outbox.ts'
 import type { DeviceLogin, Transport } from './transport.ts'
 
@@ -36,23 +36,38 @@ export function createHttpFleet(options: HttpFleetOptions): Transport {
   const { logins, outbox, random, host, port } = options
   const { tally } = outbox
   const connections = options.connections ?? Math.min(64, Math.max(4, logins.length))
-  const agent = new Agent({ keepAlive: true, maxSockets: connections, scheduling: 'fifo' })
-  const authorization = logins.map(({ token }) => `Bearer ${token}`)
+  const heads = logins.map(
+    ({ token }) =>
+      `POST /v1/telemetry HTTP/1.1\r\nhost: ${host}:${port}\r\nauthorization: Bearer ${token}\r\ncontent-type: application/json\r\ncontent-length: `,
+  )
+  const all: HttpConnection[] = []
+  const idle: HttpConnection[] = []
   const ready = new Fifo()
   const again: Attempt[] = []
   const waiting = new Set<NodeJS.Timeout>()
-  let active = 0
   /** Messages that wait without a connection of theirs. */
   let apart = 0
   let closed = false
+  let expiring: NodeJS.Timeout | undefined
 
   function pump(): void {
-    while (!closed && active < connections) {
+    while (!closed) {
+      const connection = idle.pop() ?? another()
+      if (connection === undefined) return
       const attempt = again.shift() ?? fresh()
-      if (attempt === undefined) return
-      active++
-      post(attempt)
+      if (attempt === undefined) {
+        idle.push(connection)
+        return
+      }
+      post(connection, attempt)
     }
+  }
+
+  function another(): HttpConnection | undefined {
+    if (all.length === connections) return undefined
+    const connection = new HttpConnection(host, port)
+    all.push(connection)
+    return connection
   }
 
   function fresh(): Attempt | undefined {
@@ -64,29 +79,33 @@ export function createHttpFleet(options: HttpFleetOptions): Transport {
     }
   }
 
-  function post(attempt: Attempt): void {
+  function post(connection: HttpConnection, attempt: Attempt): void {
     const { device, number } = attempt
-    send(authorization[device] as string, outbox.body(device, number), (status, code, waitMs) => {
+    connection.send(requestOf(device, outbox.body(device, number)), (status, head, body) => {
       if (closed) return
       if (status >= 200 && status < 300 && status !== 207) {
         outbox.acknowledged(device, number)
-        free(device)
+        free(connection, device)
       } else if (status !== 0 && !passing.has(status)) {
-        outbox.refused(device, number, codeText(status, code))
-        free(device)
-      } else retry(attempt, status, code, waitMs)
+        outbox.refused(device, number, codeText(status, body))
+        free(connection, device)
+      } else retry(connection, attempt, status, head, body)
     })
   }
 
-  function free(device: number): void {
-    active--
+  function requestOf(device: number, body: string): string {
+    return `${heads[device]}${body.length}\r\n\r\n${body}`
+  }
+
+  function free(connection: HttpConnection, device: number): void {
+    idle.push(connection)
     if (outbox.endless) ready.push(device)
     pump()
   }
 
-  function retry(attempt: Attempt, status: number, code: string, waitMs: number): void {
-    if (status === 0) tally.connectionError(code)
-    else tally.refused(codeText(status, code))
+  function retry(connection: HttpConnection, attempt: Attempt, status: number, head: string, body: string): void {
+    if (status === 0) tally.connectionError(body)
+    else tally.refused(codeText(status, body))
     // A device over its limit must not keep the others waiting, but when the other side is gone every connection waits with its message:
     // the rest stays due, and nothing piles up.
     const ofDeviceOnly = status === 429
@@ -95,69 +114,42 @@ export function createHttpFleet(options: HttpFleetOptions): Transport {
       () => {
         waiting.delete(timer)
         tally.resent++
-        if (!ofDeviceOnly) return post(attempt)
+        if (!ofDeviceOnly) return post(connection, attempt)
         apart--
         again.push(attempt)
         pump()
       },
-      Math.max(waitMs, longest * (0.5 + random() / 2)),
+      Math.max(retryAfterMs(head), longest * (0.5 + random() / 2)),
     )
     waiting.add(timer)
     if (!ofDeviceOnly) return
     apart++
-    active--
+    idle.push(connection)
     pump()
-  }
-
-  /** @param answer gets status 0 with an error code of the system when there was no answer; `waitMs` is its Retry-After */
-  function send(
-    authorizationHeader: string,
-    body: string,
-    answer: (status: number, code: string, waitMs: number) => void,
-  ): void {
-    let settled = false
-    const settle = (status: number, code: string, waitMs: number) => {
-      if (settled) return
-      settled = true
-      answer(status, code, waitMs)
-    }
-    const outgoing = request(
-      {
-        agent,
-        host,
-        port,
-        method: 'POST',
-        path: '/v1/telemetry',
-        headers: {
-          authorization: authorizationHeader,
-          'content-type': 'application/json',
-          'content-length': body.length,
-        },
-        timeout: requestTimeoutMs,
-      },
-      (response) => onResponse(response, settle),
-    )
-    outgoing.on('timeout', () => outgoing.destroy(Object.assign(new Error('timeout'), { code: 'ETIMEDOUT' })))
-    outgoing.on('error', (error: NodeJS.ErrnoException) => settle(0, error.code ?? 'error', 0))
-    outgoing.end(body, 'latin1')
   }
 
   /** `{}` decodes to no readings, so it is answered like a message and stored as nothing. */
   async function signIn(timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs
-    const last = authorization.at(-1) as string
+    const last = logins.length - 1
+    const connection = another() as HttpConnection
+    expiring = setInterval(() => {
+      const now = performance.now()
+      for (const one of all) one.expire(now, requestTimeoutMs)
+    }, 1000)
     for (;;) {
-      const { status, code } = await new Promise<{ status: number; code: string }>((resolve) => {
-        send(last, '{}', (answered, reason) => resolve({ status: answered, code: reason }))
+      const { status, body } = await new Promise<{ status: number; body: string }>((resolve) => {
+        connection.send(requestOf(last, '{}'), (answered, _head, text) => resolve({ status: answered, body: text }))
       })
-      if (status >= 200 && status < 300) return
+      if (status >= 200 && status < 300) break
       if (performance.now() > deadline)
         throw new BridgeError(
           'BRIDGE_NOT_RUNNING',
-          `no device got in at http://${host}:${port} within ${timeoutMs / 1000} s: ${status || ''} ${code}`,
+          `no device got in at http://${host}:${port} within ${timeoutMs / 1000} s: ${status === 0 ? body : codeText(status, body)}`,
         )
       await new Promise((resolve) => setTimeout(resolve, 200))
     }
+    idle.push(connection)
   }
 
   return {
@@ -165,42 +157,26 @@ export function createHttpFleet(options: HttpFleetOptions): Transport {
     start: signIn,
     send(device) {
       ready.push(device)
-      if (active < connections) pump()
+      if (idle.length > 0 || all.length < connections) pump()
     },
-    inFlight: () => active + apart + again.length,
+    inFlight: () => all.length - idle.length + apart + again.length,
     connected: () => logins.length,
     ...handleOf(async () => {
       closed = true
+      clearInterval(expiring)
       for (const timer of waiting) clearTimeout(timer)
-      agent.destroy()
+      for (const connection of all) connection.close()
     }),
   }
 }
 
-/** The `code` of a problem document (RFC 9457) tells refusals apart; an answer of success needs no reading. */
-function onResponse(response: IncomingMessage, settle: (status: number, code: string, waitMs: number) => void): void {
-  const status = response.statusCode ?? 0
-  let text = ''
-  if (status < 200 || status >= 300) {
-    response.setEncoding('utf8')
-    response.on('data', (chunk: string) => {
-      if (text.length < 4096) text += chunk
-    })
-  } else response.resume()
-  // Answered only when the whole response is read, so that the connection is free for the next request.
-  response.on('end', () => settle(status, problemCode(text), retryAfterMs(response)))
-  response.on('error', (error: NodeJS.ErrnoException) => settle(0, error.code ?? 'error', 0))
+/** The status, and the `code` of a problem document (RFC 9457), which tells refusals apart. */
+function codeText(status: number, body: string): string {
+  const code = /"code"\s*:\s*"([a-z0-9_]{1,64})"/.exec(body)?.[1]
+  return code === undefined ? String(status) : `${status} ${code}`
 }
 
-function codeText(status: number, code: string): string {
-  return code === '' ? String(status) : `${status} ${code}`
-}
-
-function problemCode(text: string): string {
-  return /"code"\s*:\s*"([a-z0-9_]{1,64})"/.exec(text)?.[1] ?? ''
-}
-
-function retryAfterMs(response: IncomingMessage): number {
-  const seconds = Number(response.headers['retry-after'] ?? 0)
-  return Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds, 60) * 1000 : 0
+function retryAfterMs(head: string): number {
+  const seconds = Number(/\r\nretry-after: *(\d+)/i.exec(head)?.[1] ?? 0)
+  return Math.min(seconds, 60) * 1000
 }
