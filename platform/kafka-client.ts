@@ -1,4 +1,5 @@
 import { Kafka, type LogEntry, logLevel, type RetryOptions } from 'kafkajs'
+import { replaceProduceEncoding } from './kafka-produce-encoding.ts'
 import { overrideRequestQueueTimer } from './kafka-request-queue.ts'
 import type { Log } from './log.ts'
 
@@ -18,6 +19,7 @@ const connectionTimeoutMs = 3000
 /** Every Kafka client of the process is made here. */
 export function createKafka(brokers: readonly string[], clientId: string, log: Log, retry = retryForEver): Kafka {
   overrideRequestQueueTimer()
+  replaceProduceEncoding()
   return new Kafka({
     clientId,
     brokers: [...brokers],
