@@ -39,6 +39,17 @@ export interface PostgresRunner {
    * @throws the error of child_process, with `stdout` and `stderr`
    */
   run(program: string, args: readonly string[], more?: RunOptions): Promise<string>
+  /** What `run` runs, for those who start it themselves. */
+  command(program: string, args: readonly string[]): RunnerCommand
+  /** Folder of initdb, pg_ctl and postgres. */
+  readonly binaries: string
+}
+
+export interface RunnerCommand {
+  readonly file: string
+  readonly args: string[]
+  readonly uid?: number
+  readonly gid?: number
 }
 
 export interface RunOptions {
@@ -130,22 +141,25 @@ function shelteredRunner(
 }
 
 function runner(owner: Owner, root: string, dataPath: string, note: string, as?: 'namespace' | Owner): PostgresRunner {
+  const command = (program: string, args: readonly string[]): RunnerCommand => {
+    const file = program.startsWith('/') ? program : join(root, 'bin', program)
+    if (as !== 'namespace') return { file, args: [...args], ...(as && { uid: as.uid, gid: as.gid }) }
+    return { file: 'unshare', args: ['--user', '--map-user=65534', '--map-group=65534', '--', file, ...args] }
+  }
   return {
     dataPath,
     note,
     owner,
+    binaries: join(root, 'bin'),
+    command,
     async run(program, args, { input, timeoutMs = 60_000 } = {}) {
-      const file = program.startsWith('/') ? program : join(root, 'bin', program)
-      const [command, commandArgs] =
-        as === 'namespace'
-          ? ['unshare', ['--user', '--map-user=65534', '--map-group=65534', '--', file, ...args]]
-          : [file, [...args]]
-      const running = execute(command, commandArgs, {
+      const { file, args: fileArgs, ...user } = command(program, args)
+      const running = execute(file, fileArgs, {
         cwd: '/', // ours may be closed to the other user
         env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' }, // PGPORT and its like must not reach it
         timeout: timeoutMs,
         maxBuffer: 8 * 1024 ** 2,
-        ...(typeof as === 'object' && { uid: as.uid, gid: as.gid }),
+        ...user,
       })
       running.child.stdin?.on('error', () => undefined) // it may end before it has read
       running.child.stdin?.end(input ?? '')

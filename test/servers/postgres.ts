@@ -1,9 +1,10 @@
-import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
+import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { join } from 'node:path'
 import pg from 'pg'
-import { freePort, run, type ServerProcess, startServerProcess } from './server-process.ts'
+import { findPostgresBinaries } from '#platform/embedded-postgres-binaries.ts'
+import { findPostgresRunner } from '#platform/embedded-postgres-runner.ts'
+import { freePort, type ServerProcess, startServerProcess } from './server-process.ts'
 
 export interface PostgresServer extends ServerProcess {
   readonly url: string
@@ -19,51 +20,43 @@ export async function startPostgres(
 ): Promise<PostgresServer> {
   const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'fleetbridge-postgres-')))
   const port = options.port ?? (await freePort())
-  const bin = binaries()
-  const user = await serverUser()
-  if (user) await chown(dir, user.uid, user.gid)
-  const data = join(dir, 'data')
+  // Reachable for the user that Postgres runs as; where the whole checkout is not, the runner knows another way.
+  await chmod(dir, 0o711)
+  const runner = await findPostgresRunner(dir, findPostgresBinaries(), undefined)
+  const { dataPath, owner } = runner
   const passwordFile = join(dir, 'password')
   await writeFile(passwordFile, 'postgres')
-  await run(
-    join(bin, 'initdb'),
-    ['-D', data, '-U', 'postgres', '-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--locale=C', '-N'],
-    { cwd: dir, ...user },
-  )
-  const settings = ['listen_addresses=127.0.0.1', `port=${port}`, 'unix_socket_directories=', 'max_connections=200']
+  await mkdir(dataPath, { mode: 0o700 })
+  for (const path of [passwordFile, dataPath]) await chown(path, owner.uid, owner.gid)
+  const login = ['-U', 'postgres', '-A', 'scram-sha-256', `--pwfile=${passwordFile}`]
+  await runner.run('initdb', ['-D', dataPath, ...login, '-E', 'UTF8', '--locale=C', '-N'])
+  const settings = [
+    'listen_addresses=127.0.0.1',
+    `port=${port}`,
+    'unix_socket_directories=',
+    'max_connections=200',
+    'max_locks_per_transaction=256',
+  ]
   if (!options.durable) settings.push('fsync=off', 'full_page_writes=off')
   const url = `postgres://postgres:postgres@127.0.0.1:${port}/postgres`
   const server = await startServerProcess({
     name: 'Postgres',
-    file: join(bin, 'postgres'),
-    args: ['-D', data, ...settings.flatMap((setting) => ['-c', setting])],
-    cwd: dir,
-    ...user,
+    file: join(runner.binaries, 'postgres'),
+    args: ['-D', dataPath, ...settings.flatMap((setting) => ['-c', setting])],
+    cwd: '/',
+    as: runner.command,
     logFile: join(dir, 'postgres.log'),
     ready: () => answers(url),
     startMs: 20_000,
   })
   const close = async () => {
     await server.kill('SIGQUIT')
-    if (options.dir === undefined) await rm(dir, { recursive: true, force: true })
+    if (options.dir === undefined) for (const path of [dataPath, dir]) await rm(path, { recursive: true, force: true })
   }
   return Object.defineProperties(
     { ...server, url, port, close, [Symbol.asyncDispose]: close },
     { pid: { get: () => server.pid } },
   )
-}
-
-function binaries(): string {
-  const name = `@embedded-postgres/${process.platform}-${process.arch}`
-  return resolve(dirname(createRequire(import.meta.url).resolve(name)), '../native/bin')
-}
-
-/** Postgres refuses to run as root. */
-async function serverUser(): Promise<{ uid: number; gid: number } | undefined> {
-  if (process.getuid?.() !== 0) return undefined
-  const { stdout } = await run('getent', ['passwd', 'postgres', 'nobody']).catch((error) => error as { stdout: string })
-  const [, , uid, gid] = (stdout.split('\n')[0] ?? '').split(':')
-  return { uid: Number(uid ?? 65_534), gid: Number(gid ?? 65_534) }
 }
 
 async function answers(connectionString: string): Promise<boolean> {

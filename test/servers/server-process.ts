@@ -13,8 +13,8 @@ export interface Command {
   readonly args: readonly string[]
   readonly cwd?: string
   readonly env?: NodeJS.ProcessEnv
-  readonly uid?: number
-  readonly gid?: number
+  /** Makes it another user's process. */
+  readonly as?: (file: string, args: readonly string[]) => { file: string; args: string[]; uid?: number; gid?: number }
   readonly logFile: string
   /** Resolves true when the server serves. */
   readonly ready: () => Promise<boolean>
@@ -91,15 +91,15 @@ function childrenOf({ pid }: ChildProcess): number[] {
 
 async function launch(command: Command): Promise<ChildProcess> {
   endWithThisProcess()
-  const { name, file, args, cwd, env, uid, gid, logFile } = command
+  const { name, file, args, cwd, env, as, logFile } = command
   const log = openSync(logFile, 'a')
   const [program, programArgs] = dyingWithParent(file, args)
-  const child = spawn(program, programArgs, {
+  const { file: first, args: rest, ...user } = as?.(program, programArgs) ?? { file: program, args: programArgs }
+  const child = spawn(first, rest, {
     stdio: ['ignore', log, log],
     ...(cwd !== undefined && { cwd }),
     ...(env !== undefined && { env: { ...process.env, ...env } }),
-    ...(uid !== undefined && { uid }),
-    ...(gid !== undefined && { gid }),
+    ...user,
   })
   closeSync(log)
   running.add(child)

@@ -1,13 +1,14 @@
-import { Kafka, logLevel } from 'kafkajs'
 import pg from 'pg'
 import { expect, inject, it } from 'vitest'
+import { createKafka } from '#platform/kafka-client.ts'
+import { silentLog } from '#platform/log.ts'
 import { freshDatabase, freshTopicPrefix } from './fresh.ts'
 import { startPostgres } from './postgres.ts'
 import { startRedis } from './redis.ts'
 import { accepts } from './server-process.ts'
 
 it('provides a Kafka that takes records', async () => {
-  const kafka = new Kafka({ brokers: inject('kafkaBrokers').split(','), logLevel: logLevel.NOTHING })
+  const kafka = createKafka(inject('kafkaBrokers').split(','), 'test', silentLog)
   const admin = kafka.admin()
   await admin.connect()
   const topic = `${freshTopicPrefix()}.probe`
