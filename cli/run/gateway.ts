@@ -1,4 +1,4 @@
-import { startGateway } from '#gateway/gateway.ts'
+import { type Gateway, startGateway } from '#gateway/gateway.ts'
 import { changedSettings } from '#platform/config.ts'
 import { createLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
@@ -25,11 +25,11 @@ export async function gateway(): Promise<void> {
   const metrics = createMetrics(version)
   const parts = new ProcessParts(log, config.shutdownMs)
   try {
-    const running = parts.add('gateway', await startGateway(config, { databaseUrl, log, metrics }))
-    const ops = parts.add(
-      'ops listener',
-      await startOpsListener({ host: config.ops.host, port, metrics, ready: () => running.ready() }),
-    )
+    // Before the gateway, so that /readyz is there while it starts and while it stops.
+    let running: Gateway | undefined
+    const ready = () => running?.ready() ?? { ok: false, detail: { starting: true } }
+    const ops = parts.add('ops listener', await startOpsListener({ host: config.ops.host, port, metrics, ready }))
+    running = parts.add('gateway', await startGateway(config, { databaseUrl, log, metrics }))
     parts.started()
     const { mqttPort, httpPort, eventLog, rateLimiter, ackLevel } = running
     await print(

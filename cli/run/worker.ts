@@ -2,7 +2,7 @@ import { changedSettings } from '#platform/config.ts'
 import { createLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
-import { startWorker } from '#worker/worker.ts'
+import { startWorker, type Worker } from '#worker/worker.ts'
 import { opsPort, reachableHost } from '../addresses.ts'
 import { print } from '../output.ts'
 import { asPortError, needPorts } from '../ports.ts'
@@ -21,11 +21,11 @@ export async function worker(): Promise<void> {
   const metrics = createMetrics(version)
   const parts = new ProcessParts(log, config.shutdownMs)
   try {
-    const running = parts.add('worker', await startWorker(config, { log, metrics }))
-    const ops = parts.add(
-      'ops listener',
-      await startOpsListener({ host: config.ops.host, port, metrics, ready: () => running.ready() }),
-    )
+    // Before the worker, so that /readyz is there while it starts and while it stops.
+    let running: Worker | undefined
+    const ready = () => running?.ready() ?? { ok: false, detail: { starting: true } }
+    const ops = parts.add('ops listener', await startOpsListener({ host: config.ops.host, port, metrics, ready }))
+    running = parts.add('worker', await startWorker(config, { log, metrics }))
     parts.started()
     await print(
       `fleetbridge worker ${version}: ops http://${reachableHost(config.ops.host)}:${ops.port} group ${config.kafka.group}`,

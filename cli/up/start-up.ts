@@ -27,6 +27,8 @@ import { firstMessageTeller } from './first-message.ts'
 import { pasteLines } from './paste-lines.ts'
 import { startBox } from './start-box.ts'
 
+const starting = { ok: false, detail: { starting: true } }
+
 interface Tools {
   readonly config: Config
   readonly log: Log
@@ -62,7 +64,18 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
   const write = config.kafka.brokers === undefined ? await startDirect(tools, databaseUrl, onStored) : undefined
   if (write === undefined) await startKafkaSide(tools, databaseUrl, onStored)
   const token = await demoToken(databaseUrl, dataDir) // before the gateway, which then knows it from the start
-  const gateway = parts.add(
+  // Before the gateway, so that /readyz is there while it starts and while it stops.
+  let gateway: Gateway | undefined
+  const opsListener = parts.add(
+    'ops listener',
+    await startOpsListener({
+      host: config.ops.host,
+      port: opsPort(config.ops.port, 'gateway'),
+      metrics,
+      ready: () => gateway?.ready() ?? starting,
+    }),
+  )
+  gateway = parts.add(
     'gateway',
     await startGateway(config, {
       databaseUrl,
@@ -70,15 +83,6 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
       metrics,
       ...(write !== undefined && { write }),
       ...(embedded !== undefined && { mayTake: embedded.disk.mayTake }),
-    }),
-  )
-  const opsListener = parts.add(
-    'ops listener',
-    await startOpsListener({
-      host: config.ops.host,
-      port: opsPort(config.ops.port, 'gateway'),
-      metrics,
-      ready: () => gateway.ready(),
     }),
   )
   await announce({ config, dataDir, databaseUrl, embedded, gateway, opsPort: opsListener.port, token })
