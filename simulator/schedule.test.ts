@@ -34,7 +34,16 @@ it('says at any moment how many are due: those whose time has come, none before,
 it('does not fall behind at exact multiples of the interval, where divisions round', () => {
   const { dueBy, dueAtMs, total } = schedule(7, 333, 60_000)
   for (let n = 0; n < total; n++) expect(dueBy(dueAtMs(n))).toBe(n + 1)
+  for (let n = 1; n < total; n++) expect(dueBy(justBelow(dueAtMs(n)))).toBe(n)
 })
+
+/** The largest double below a positive one. */
+function justBelow(value: number): number {
+  const double = new Float64Array([value])
+  const bits = new BigInt64Array(double.buffer)
+  bits[0] = (bits[0] as bigint) - 1n
+  return double[0] as number
+}
 
 it('nothing is due before the start, and a run of any length has a message', () => {
   expect(schedule(1, 10, 1000).dueBy(-1)).toBe(0)

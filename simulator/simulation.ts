@@ -35,19 +35,15 @@ export async function runOpenLoop(
   let next = 0
   await new Promise<void>((resolve) => {
     function tick(): void {
-      if (limits.signal.aborted) {
-        resolve()
-        return
-      }
       const elapsedUs = nowUs() - startUs
       const due = schedule.dueBy(elapsedUs / 1000)
       if (next < due) outbox.tally.paced(elapsedUs - schedule.dueAtMs(next) * 1000)
-      for (; next < due; next++) {
+      for (; next < due && !limits.signal.aborted; next++) {
         const device = schedule.deviceOf(next)
         outbox.due(device, startUs + schedule.dueAtMs(next) * 1000)
         transport.send(device)
       }
-      if (next < schedule.total) setTimeout(tick, tickMs)
+      if (next < schedule.total && !limits.signal.aborted) setTimeout(tick, tickMs)
       else resolve()
     }
     tick()
