@@ -40,8 +40,9 @@ export async function startServerProcess(command: Command): Promise<ServerProces
   const end = async (signal: NodeJS.Signals) => {
     if (child.exitCode !== null || child.signalCode !== null) return
     const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+    const all = [child.pid as number, ...childrenOf(child)] // those of a dead process cannot be found any more
     child.kill(signal)
-    child.kill('SIGCONT') // a frozen process takes no other signal but SIGKILL
+    signalAll(all, 'SIGCONT') // a frozen process takes no other signal but SIGKILL
     const timer = setTimeout(() => child.kill('SIGKILL'), 10_000)
     await ended
     clearTimeout(timer)
@@ -57,10 +58,10 @@ export async function startServerProcess(command: Command): Promise<ServerProces
       child = await relaunch(command)
     },
     pause() {
-      for (const pid of [child.pid as number, ...childrenOf(child)]) process.kill(pid, 'SIGSTOP')
+      signalAll([child.pid as number, ...childrenOf(child)], 'SIGSTOP')
     },
     resume() {
-      for (const pid of [child.pid as number, ...childrenOf(child)]) process.kill(pid, 'SIGCONT')
+      signalAll([child.pid as number, ...childrenOf(child)], 'SIGCONT')
     },
     close,
     [Symbol.asyncDispose]: close,
@@ -81,6 +82,16 @@ async function relaunch(command: Command): Promise<ChildProcess> {
 }
 
 /** Postgres serves each connection in a process of its own; a frozen server is all of them. */
+function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal)
+    } catch {
+      // it ended meanwhile
+    }
+  }
+}
+
 function childrenOf({ pid }: ChildProcess): number[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
