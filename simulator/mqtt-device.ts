@@ -35,6 +35,8 @@ export interface MqttDeviceOwner {
 }
 
 const firstRetryMs = 100
+/** A connection that lasted shorter was no success: the next try comes later than the one before. */
+const stableMs = 2000
 const longestRetryMs = 3000
 /** From the first try to CONNACK. */
 const connectTimeoutMs = 10_000
@@ -59,6 +61,7 @@ export class MqttDevice {
   #window: number
   #keepAliveMs: number
   #failures = 0
+  #connectedAtMs = 0
   #retry: NodeJS.Timeout | undefined
   #reason = 'closed'
   #lastSentMs = 0
@@ -74,6 +77,11 @@ export class MqttDevice {
 
   get connected(): boolean {
     return this.#connected
+  }
+
+  /** True while there is a socket, signed in or not. */
+  get open(): boolean {
+    return this.#socket !== undefined
   }
 
   get inFlight(): number {
@@ -158,14 +166,18 @@ export class MqttDevice {
     }
   }
 
-  /** Ends the connection for good; unanswered messages stay unanswered. */
+  /** Says goodbye for good; unanswered messages stay unanswered. */
   close(): void {
     this.#closed = true
     clearTimeout(this.#retry)
     const socket = this.#socket
-    if (socket === undefined) return
-    if (this.#connected) socket.end(disconnect, () => socket.destroy())
-    else socket.destroy()
+    if (this.#connected) socket?.end(disconnect, () => socket.destroy())
+    else socket?.destroy()
+  }
+
+  /** Ends what {@link close} could not, because the other side takes nothing any more. */
+  destroy(): void {
+    this.#socket?.destroy()
   }
 
   #nextPacketId(): number {
@@ -223,7 +235,7 @@ export class MqttDevice {
     this.#window = Math.min(this.#owner.maxInFlight, packet.properties?.receiveMaximum ?? 65_535)
     this.#keepAliveMs = (packet.properties?.serverKeepAlive ?? this.#owner.keepAliveSeconds) * 1000
     this.#connected = true
-    this.#failures = 0
+    this.#connectedAtMs = performance.now()
     this.#owner.onConnected(this.#index)
     this.#resend()
     this.flush()
@@ -252,6 +264,7 @@ export class MqttDevice {
     this.#connected = false
     if (this.#closed) return
     this.#owner.onLost(this.#index, wasConnected, this.#reason)
+    if (wasConnected && performance.now() - this.#connectedAtMs >= stableMs) this.#failures = 0
     const longest = Math.min(longestRetryMs, firstRetryMs * 2 ** this.#failures++)
     this.#retry = setTimeout(() => this.connect(), longest * (0.5 + this.#owner.random() / 2))
   }

@@ -257,6 +257,25 @@ describe('against a peer that is no stock broker', () => {
     expect(tally.connectionErrors.get('not MQTT')).toBe(2)
   })
 
+  it('closes in time though the peer reads nothing any more', async () => {
+    const port = await startPeer((socket, data) => {
+      if (data[0] === 0x10) socket.write(connack(4))
+      else socket.pause()
+    })
+    const { fleet, outbox, send } = fleetOf(port, 1, { qos: 0 })
+    await fleet.start(5000)
+    // More than the kernel's buffers take, so that the goodbye is stuck behind it.
+    await vi.waitFor(() => {
+      const before = outbox.journal.totals().sent
+      send(0, 20_000)
+      expect(outbox.journal.totals().sent).toBe(before)
+    })
+    const sockets = () => process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length
+    const before = sockets()
+    await fleet.close()
+    await vi.waitFor(() => expect(sockets(), 'ours is gone, the paused one of the peer is left').toBe(before - 1))
+  })
+
   it('pings when it has nothing to say, and gives a silent peer up', async () => {
     let pings = 0
     const port = await startPeer((socket, data, connection) => {

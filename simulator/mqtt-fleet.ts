@@ -20,6 +20,9 @@ export interface MqttFleetOptions {
 /** Sockets that are being opened at the same time: more than a listen backlog holds would be dropped and wait a second each. */
 const connectsAtOnce = 100
 
+/** How long goodbyes may take. */
+const closeMs = 1000
+
 /** A connection for each device, publishing to `devices/me/telemetry`. */
 export function createMqttFleet(options: MqttFleetOptions): Transport {
   const { outbox, qos, logins } = options
@@ -109,6 +112,10 @@ export function createMqttFleet(options: MqttFleetOptions): Transport {
     ...handleOf(async () => {
       clearInterval(ticking)
       for (const device of devices) device.close()
+      const deadline = performance.now() + closeMs
+      while (devices.some(({ open }) => open) && performance.now() < deadline)
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      for (const device of devices) device.destroy()
     }),
   }
 }
