@@ -1,0 +1,53 @@
+import type { Admin } from 'kafkajs'
+import type { Config } from '#platform/config-schema.ts'
+import { createKafka } from '#platform/kafka-client.ts'
+import type { Log } from '#platform/log.ts'
+
+export interface Bounds {
+  readonly low: number
+  readonly high: number
+}
+
+const attempts = { initialRetryTime: 100, maxRetryTime: 500, retries: 3 }
+
+/** Asks Kafka how far its partitions reach. A client that has failed once is not asked again: kafkajs' admin does not always come back. */
+export class TopicAdmin {
+  private readonly kafka: Config['kafka']
+  private readonly log: Log
+  private admin: Promise<Admin> | undefined
+
+  constructor(kafka: Config['kafka'], log: Log) {
+    this.kafka = kafka
+    this.log = log
+  }
+
+  /** @returns for each partition the first offset in the log and the one after the last */
+  async bounds(topic: string): Promise<ReadonlyMap<number, Bounds>> {
+    this.admin ??= this.connect()
+    const { admin } = this
+    try {
+      const offsets = await (await admin).fetchTopicOffsets(topic)
+      return new Map(offsets.map(({ partition, low, high }) => [partition, { low: Number(low), high: Number(high) }]))
+    } catch (error) {
+      if (this.admin === admin) this.admin = undefined
+      void disconnect(admin)
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    const { admin } = this
+    this.admin = undefined
+    if (admin !== undefined) await disconnect(admin)
+  }
+
+  private async connect(): Promise<Admin> {
+    const admin = createKafka(this.kafka.brokers ?? [], 'fleetbridge-worker-lag', this.log, attempts).admin()
+    await admin.connect()
+    return admin
+  }
+}
+
+async function disconnect(admin: Promise<Admin>): Promise<void> {
+  await admin.then((connected) => connected.disconnect()).catch(() => undefined)
+}
