@@ -100,7 +100,7 @@ class MessageNormalizer implements Normalizer {
     if (fault !== undefined) return parked(ingress, 'bad_device', `device id ${quoted(device)}: ${fault}`)
     if (named !== undefined)
       return notAllowed(ingress, `the payload names ${quoted(device)}, but it was sent for ${quoted(named)}`)
-    if (principal.fleet && principal.allows(device)) return undefined
+    if (principal.allows(device)) return undefined
     return notAllowed(ingress, `this credential does not speak for device ${quoted(device)}`)
   }
 

@@ -7,9 +7,9 @@ export function quoted(input: string): string {
   return input.length > maxQuoted ? `"${shown}…"` : `"${shown}"`
 }
 
-/** Every character that does not show as itself becomes `?`. */
+/** Every character that does not show as itself becomes `?`, halves of surrogate pairs (in \p{C}) included. */
 export function printable(text: string): string {
-  return text.toWellFormed().replace(/[\p{C}\p{Zl}\p{Zp}\ufffd]/gu, '?')
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}\ufffd]/gu, '?')
 }
 
 /** The last bound on what a dead letter says, for messages that other people's code made. */
