@@ -96,6 +96,18 @@ it('gives up the buckets that were asked least recently when there are too many'
   expect(ask('pump-0', 250), 'forgotten').toBe(true)
 })
 
+it('looks for forgettable buckets from where it stood, also when that one has gone meanwhile', () => {
+  const buckets = bucketsOf({ device: '1:3600' }, 30)
+  const newcomers = (first: number, count: number) =>
+    Array.from({ length: count }, (_, index) => costOf('default', `pump-${first + index}`))
+  buckets.take(newcomers(0, 30), 0)
+  buckets.take(newcomers(30, 1), 20_000) // pump-0 goes, and the search stops among the others, none of which is full
+  buckets.take(newcomers(31, 15), 4_000_000) // pump-1 to pump-15 go, then all that were left are full
+  expect(buckets.size).toBe(15)
+  expect(buckets.take(newcomers(16, 15), 4_000_001).filter(Boolean), 'forgotten').toEqual([])
+  expect(buckets.size).toBe(30)
+})
+
 it('divides burst and rate among the gateways of a local share', () => {
   const buckets = bucketsOf({ device: '10:1' })
   const asked = (count: number, nowMs: number) =>

@@ -2,9 +2,6 @@ import { once } from 'node:events'
 import { Redis } from 'ioredis'
 import { BridgeError } from '#platform/errors.ts'
 
-/** Longest wait for an answer on the message path. */
-export const answerMs = 100
-
 /** Why the local share answered: no connection, no answer in time, or an answer that is an error (OOM, READONLY, …). */
 export type AwayReason = 'unreachable' | 'timeout' | 'error'
 export const awayReasons = ['unreachable', 'timeout', 'error'] as const satisfies readonly AwayReason[]

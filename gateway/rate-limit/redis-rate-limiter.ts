@@ -9,7 +9,6 @@ import type { Cost, RateLimiter, Wait } from './rate-limiter.ts'
 import {
   type AwayReason,
   addressOf,
-  answerMs,
   awayReasonOf,
   awayReasons,
   closeRedis,
@@ -17,7 +16,7 @@ import {
   within,
 } from './redis-connection.ts'
 import { readScript, runScript } from './redis-script.ts'
-import { readRefusals, takeCall } from './redis-take.ts'
+import { takeCall, waitsOf } from './redis-take.ts'
 import { TokenBuckets } from './token-buckets.ts'
 
 const takeScript = readScript(new URL('./take.lua', import.meta.url))
@@ -41,14 +40,15 @@ const startMs = 1000
  * Limits that all gateways share, counted by one Redis or the primary of a replicated one, in one call a batch. Not for Redis Cluster:
  * the keys of a call lie in many slots. While Redis does not answer, each gateway admits its local share: rate and burst divided by
  * the gateways that were last seen there.
+ * @param options.answerMs longest wait for an answer; past it Redis counts as away
  * @throws BridgeError BRIDGE_CONFIG_INVALID for what is no Redis URL; a Redis that is away does not fail the start
  */
 export async function startRedisRateLimiter(
   limits: Config['limits'],
   redisUrl: string,
-  { log, metrics }: { log: Log; metrics: Metrics },
+  { log, metrics, answerMs = 100 }: { log: Log; metrics: Metrics; answerMs?: number },
 ): Promise<RateLimiter> {
-  const limiter = new RedisRateLimiter(rulesOf(limits), createRedis(redisUrl), log, metrics)
+  const limiter = new RedisRateLimiter(rulesOf(limits), createRedis(redisUrl), { log, metrics, answerMs })
   await limiter.start()
   return limiter
 }
@@ -58,6 +58,7 @@ class RedisRateLimiter implements RateLimiter {
   readonly #rules: readonly Rule[]
   readonly #redis: Redis
   readonly #log: Log
+  readonly #answerMs: number
   readonly #fallbacks: ReturnType<typeof registerFallbacks>
   readonly #local: TokenBuckets
   readonly #handle: Handle
@@ -73,10 +74,15 @@ class RedisRateLimiter implements RateLimiter {
   #lastError = 'no connection'
   #closing = false
 
-  constructor(rules: readonly Rule[], redis: Redis, log: Log, metrics: Metrics) {
+  constructor(
+    rules: readonly Rule[],
+    redis: Redis,
+    { log, metrics, answerMs }: { log: Log; metrics: Metrics; answerMs: number },
+  ) {
     this.#rules = rules
     this.#redis = redis
     this.#log = log
+    this.#answerMs = answerMs
     this.#local = new TokenBuckets(rules)
     this.#fallbacks = registerFallbacks(metrics)
     metrics.gauge(
@@ -108,15 +114,11 @@ class RedisRateLimiter implements RateLimiter {
   }
 
   async take(costs: readonly Cost[]): Promise<readonly (Wait | undefined)[]> {
-    if (this.#away !== undefined) return this.#takeLocally(costs)
-    const waits = new Array<Wait | undefined>(costs.length).fill(undefined)
-    if (costs.length <= maxCosts) await this.#takeShared(costs, waits, 0)
-    else {
-      const parts: Promise<void>[] = []
-      for (let offset = 0; offset < costs.length; offset += maxCosts)
-        parts.push(this.#takeShared(costs.slice(offset, offset + maxCosts), waits, offset))
-      await Promise.all(parts)
-    }
+    if (costs.length <= maxCosts) return this.#takePart(costs)
+    const waits: (Wait | undefined)[] = []
+    // One after the other: so many may take longer than one answer should, and those behind a failure need not ask.
+    for (let first = 0; first < costs.length; first += maxCosts)
+      for (const wait of await this.#takePart(costs.slice(first, first + maxCosts))) waits.push(wait)
     return waits
   }
 
@@ -128,16 +130,16 @@ class RedisRateLimiter implements RateLimiter {
     return this.#handle.close()
   }
 
-  async #takeShared(costs: readonly Cost[], waits: (Wait | undefined)[], offset: number): Promise<void> {
+  async #takePart(costs: readonly Cost[]): Promise<readonly (Wait | undefined)[]> {
+    if (this.#away !== undefined) return this.#takeLocally(costs)
     const call = takeCall(this.#rules, costs)
-    if (call === undefined) return
+    if (call === undefined) return new Array(costs.length).fill(undefined)
     try {
-      const reply = await within(answerMs, runScript(this.#redis, takeScript, call.keys, [call.argument]))
-      readRefusals(this.#rules, call, reply as readonly number[], waits, offset)
+      const reply = await within(this.#answerMs, runScript(this.#redis, takeScript, call.keys, [call.argument]))
+      return waitsOf(this.#rules, costs.length, call, reply as readonly number[])
     } catch (error) {
       this.#failed(error)
-      const local = this.#takeLocally(costs)
-      for (let index = 0; index < local.length; index++) waits[offset + index] = local[index]
+      return this.#takeLocally(costs)
     }
   }
 
@@ -200,7 +202,7 @@ class RedisRateLimiter implements RateLimiter {
     try {
       // It writes, so a Redis that has become read-only or full does not pass.
       const announced = runScript(this.#redis, announceScript, [gatewaysKey], [this.#id, aliveMs])
-      this.#gateways = Math.max(1, (await within(answerMs, announced)) as number)
+      this.#gateways = Math.max(1, (await within(this.#answerMs, announced)) as number)
       this.#goShared()
       this.#probeIn(heartbeatMs)
     } catch (error) {

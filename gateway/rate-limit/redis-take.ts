@@ -10,7 +10,7 @@ export interface TakeCall {
 }
 
 /**
- * Puts costs into one call: every bucket is named once, and equal costs in succession are one entry.
+ * Puts costs into one call: every bucket is named once, and equal costs in succession are one entry, those that ask nothing left out.
  * @returns undefined when the costs ask nothing of any rule
  */
 export function takeCall(rules: readonly Rule[], costs: readonly Cost[]): TakeCall | undefined {
@@ -48,7 +48,6 @@ export function takeCall(rules: readonly Rule[], costs: readonly Cost[]): TakeCa
     const parts = (numbers.length - start - 2) / 2
     if (parts === 0) {
       numbers.length = start
-      previous = undefined
       continue
     }
     numbers[start + 1] = parts
@@ -61,18 +60,19 @@ export function takeCall(rules: readonly Rule[], costs: readonly Cost[]): TakeCa
   return { keys, argument: JSON.stringify({ rules: bounds, ruleOf, costs: numbers }), asked }
 }
 
-/** Puts take.lua's answer into the waits of the costs it was asked about. */
-export function readRefusals(
+/** What take.lua answered, for each of the costs that `takeCall` was given. */
+export function waitsOf(
   rules: readonly Rule[],
+  count: number,
   { asked }: TakeCall,
   reply: readonly number[],
-  waits: (Wait | undefined)[],
-  offset: number,
-): void {
+): (Wait | undefined)[] {
+  const waits = new Array<Wait | undefined>(count).fill(undefined)
   for (let position = 0; position < reply.length; position += 3) {
     const [index, ms, rule] = [reply[position], reply[position + 1], reply[position + 2]] as [number, number, number]
-    waits[offset + (asked[index] as number)] = { ms, limit: (rules[rule - 1] as Rule).limit }
+    waits[asked[index] as number] = { ms, limit: (rules[rule - 1] as Rule).limit }
   }
+  return waits
 }
 
 /**
