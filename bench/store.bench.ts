@@ -25,7 +25,7 @@ await using store = await startStore({
 })
 let nowUs = Date.now() * 1000
 
-for (const batch of [100, 500, 2000]) {
+for (const batch of (process.env.BATCHES ?? '100,500,2000').split(',').map(Number)) {
   await run(batch, 5 * batch)
   await run(batch, messagesInAll, true)
 }

@@ -92,7 +92,7 @@ describe('a connection that is killed', () => {
       create function hold() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(42); return null; end $$;
       create constraint trigger hold after update on ingest_offset deferrable initially deferred for each row execute function hold()`)
     await database.sql.query('select pg_advisory_lock(42)')
-    const event = eventOf('d', [{ metric: 'm', value: 1 }])
+    const event = eventOf('new', [{ metric: 'new', value: 1 }])
     const failed = expect(log.write(store, event)).rejects.toThrow(/terminat/)
     await eventually(async () => (await waiting()).length, 1)
     await database.sql.query('select pg_terminate_backend($1)', [(await waiting())[0]])
@@ -100,6 +100,7 @@ describe('a connection that is killed', () => {
     await database.sql.query('select pg_advisory_unlock(42)')
     expect(await contents()).toEqual(before)
     expect(await log.write(store, event)).toMatchObject({ stored: 1, readings: 1 })
+    expect((await contents()).readings.at(-1)).toEqual({ device: 'new', metric: 'new', value: 1 })
   })
 
   it('after COMMIT is told by the offset: nothing is written twice', async () => {
@@ -163,6 +164,26 @@ describe('two stores', () => {
     expect(offsets).toEqual([{ next_offset: end, stored: end, duplicate: 0, parked: 0, readings: end }])
   })
 
+  it('write other messages from the same offset at once: only those of one become rows', async () => {
+    await using rival = await database.open()
+    const log = new TestLog('torn')
+    const event = (value: number) => eventOf(`d${value % 2}`, [{ metric: 'm', value, eventTimeUs: baseUs + value }])
+    await log.write(store, event(0), event(1))
+    const won: number[] = []
+    for (let value = 2; value < 62; value += 2) {
+      const slices = [log.slice([event(value)]), log.slice([event(value + 1)])]
+      const outcomes = await Promise.allSettled([store.write(slices.slice(0, 1)), rival.write(slices.slice(1))])
+      outcomes.forEach((outcome, index) => {
+        if (outcome.status === 'fulfilled') won.push(value + index)
+        else expect(outcome.reason).toMatchObject({ code: 'BRIDGE_OFFSET_FENCED' })
+      })
+      log.nextOffset++
+    }
+    expect(won).toHaveLength(30)
+    const stored = (await contents()).readings.map(({ value }) => value as number).sort((a, b) => a - b)
+    expect(stored).toEqual([0, 1, ...won])
+  })
+
   it('make the first row of a partition at once: one of them is fenced', async () => {
     await using rival = await database.open()
     const slice = new TestLog('fresh').slice([eventOf('d', [{ metric: 'm', value: 1 }])])
@@ -196,6 +217,32 @@ describe('two stores', () => {
     const [sums] = await database.rows('select sum(stored + duplicate)::int as messages from ingest_offset')
     expect(sums?.messages).toBe(2 * 15 * 120)
   })
+})
+
+it('tries again when Postgres chose it as the victim of a deadlock', async () => {
+  const log = new TestLog()
+  const at = (device: string, value: number) => eventOf(device, [{ metric: 'm', value, eventTimeUs: baseUs + value }])
+  await log.write(store, at('a', 0), at('b', 0))
+  const other = new pg.Client({ connectionString: database.url })
+  await other.connect()
+  try {
+    const touch = (device: string) =>
+      other.query(`update latest l set clock = 0 from device d where d.id = l.device_id and d.external_id = $1`, [
+        device,
+      ])
+    // The one that looks for deadlocks first is the victim.
+    await other.query(`set deadlock_timeout = '20s'`)
+    await other.query('begin')
+    await touch('b')
+    const writing = log.write(store, at('a', 1), at('b', 1))
+    await eventually(async () => (await waiting()).length, 1)
+    await touch('a')
+    await other.query('commit')
+    expect(await writing).toMatchObject({ stored: 2, readings: 2 })
+  } finally {
+    await other.end()
+  }
+  expect((await contents()).readings).toHaveLength(4)
 })
 
 it('is durable at commit even where the database was set otherwise', async () => {
