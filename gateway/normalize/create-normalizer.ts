@@ -51,6 +51,7 @@ class MessageNormalizer implements Normalizer {
   }
 
   #outcomeOf(ingress: Ingress): Outcome {
+    if (ingress.park !== undefined) return parked(ingress, ingress.park, reasonToPark(ingress.park))
     const named = namedDevice(ingress)
     try {
       // Before the bytes are looked at: what is sent for a device that is not the sender's is not kept, whatever it holds.
@@ -215,6 +216,12 @@ function parked(ingress: Ingress, code: ReasonCode, message: string): Outcome {
     payload,
   }
   return { kind: 'dead', deadLetter }
+}
+
+/** Why a source had a message kept without decoding. */
+function reasonToPark(code: ReasonCode): string {
+  if (code === 'not_allowed') return 'refused before and sent again; kept, or it would be sent for ever'
+  return code === 'too_many_items' ? 'it holds more messages than one may carry' : 'kept without decoding'
 }
 
 function ageOf({ metric }: RawReading, timeUs: number): string {
