@@ -1,3 +1,4 @@
+import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Source } from '#schema/telemetry-event.ts'
 import type { Principal } from './auth/principal.ts'
 
@@ -16,6 +17,8 @@ export interface Ingress {
   readonly fleetItem: boolean
   /** True for one element of an HTTP array that was split: only an object will do, as in the whole array. */
   readonly arrayElement?: boolean
+  /** Set by a source that has refused these bytes before: they are not decoded, but kept as a dead letter with this code. */
+  readonly park?: ReasonCode
   /** True when a parked message is answered like a stored one (MQTT 3.1.1, QoS 0, fleet bodies over MQTT, Influx). */
   readonly acknowledgesParked: boolean
   /** Wall clock at arrival, whole microseconds since the epoch. */

@@ -1,0 +1,214 @@
+import { Duplex } from 'node:stream'
+import { Aedes, type Client as AedesClient, type AedesOptions } from 'aedes'
+import { type Handle, handleOf } from '#platform/handle.ts'
+import type { Log } from '#platform/log.ts'
+import type { AcceptedConnect } from './connect.ts'
+import { readControlPacket, writeControlPacket } from './control-packet.ts'
+import { Framer, type FrameSink } from './frame.ts'
+import { type ProtocolVersion, packetType } from './packet-types.ts'
+
+/** What the front hears from the broker about one connection. */
+export interface LinkSink {
+  /** The broker has taken the client in: from now on it gets what the client sends. */
+  onAccepted(sessionPresent: boolean, sessionExpiryInterval: number | undefined): void
+  /** A packet for the client, with names as they are inside the broker. */
+  onBrokerPacket(bytes: Buffer, start: number, body: number, end: number): void
+  /** The broker has ended the connection, or never took it. */
+  onBrokerClosed(): void
+}
+
+/**
+ * Aedes, and all that is particular about it. It sees only clients that the front has let in, under their inside names, and never a PUBLISH of
+ * theirs: it keeps sessions and subscriptions, and delivers what we publish.
+ */
+export interface Broker extends Handle {
+  connect(insideId: string, connect: AcceptedConnect, sink: LinkSink): Link
+  /** QoS 0, not retained. */
+  publish(insideTopic: string, payload: Buffer): void
+  /** Ends a session that has no connection. */
+  forget(insideId: string): void
+}
+
+/** What its types leave out. */
+interface AedesInside {
+  readonly persistence: { cleanSubscriptions(client: { id: string }): Promise<unknown> }
+}
+
+/** Longest that a session outlives its connection on MQTT 5; more is clamped, and said so in CONNACK. */
+const maxSessionExpirySeconds = 7 * 86_400
+
+export async function startBroker(log: Log): Promise<Broker> {
+  const options: AedesOptions & { queueLimit: number } = {
+    queueLimit: 2000, // its 42 closes clients that rightly send on before CONNACK
+    maxClientsIdLength: 65_535, // inside names are long, and the front has looked at what the client sent
+    sessionExpiryIntervalLimit: maxSessionExpirySeconds,
+    pendingSessionsLimit: 100_000,
+    drainTimeout: 0, // the front bounds what a slow client holds up
+  }
+  const aedes = await Aedes.createBroker(options)
+  const links = new Map<string, Link>()
+  const onError = (error: unknown) => log.error({ err: error }, 'the MQTT broker failed')
+  ;(aedes as NodeJS.EventEmitter).on('error', onError)
+  aedes.on('client', (client) => linkOf(client)?.onRegistered())
+  aedes.on('clientReady', (client) => linkOf(client)?.onReady())
+  aedes.on('clientDisconnect', (client) => linkOf(client)?.onUnregistered())
+
+  return {
+    ...handleOf(() => new Promise((resolve) => aedes.close(resolve))),
+    connect(insideId, connect, sink) {
+      const before = links.get(insideId)
+      const link = new Link(sink, connect.version)
+      links.set(insideId, link)
+      link.onGone(() => {
+        if (links.get(insideId) === link) links.delete(insideId)
+      })
+      const start = () => link.start(aedes, connectPacket(insideId, connect))
+      // Aedes forgets the new client of a name when the old one ends after it, so one waits for the other.
+      if (before === undefined) start()
+      else {
+        before.close()
+        before.onGone(start)
+      }
+      return link
+    },
+    publish(topic, payload) {
+      aedes.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, () => {})
+    },
+    forget(insideId) {
+      ;(aedes as unknown as AedesInside).persistence.cleanSubscriptions({ id: insideId }).catch(onError)
+    },
+  }
+}
+
+function linkOf(client: AedesClient): Link | undefined {
+  return client.conn instanceof Link ? client.conn : undefined
+}
+
+/** Keep alive 0: that clock is the front's, since here it would not stand still while the front holds the client up. */
+function connectPacket(
+  insideId: string,
+  { version, clean, sessionExpirySeconds }: AcceptedConnect,
+): Buffer | undefined {
+  return writeControlPacket(
+    {
+      cmd: 'connect',
+      protocolId: version === 3 ? 'MQIsdp' : 'MQTT',
+      protocolVersion: version,
+      clientId: insideId,
+      clean,
+      keepalive: 0,
+      ...(sessionExpirySeconds !== undefined && { properties: { sessionExpiryInterval: sessionExpirySeconds } }),
+    },
+    version,
+  )
+}
+
+/** What Aedes takes for the socket of one client. */
+export class Link extends Duplex implements FrameSink {
+  readonly #sink: LinkSink
+  readonly #version: ProtocolVersion
+  readonly #framer: Framer
+  #isRegistered = false
+  #isReady = false
+  #isClosing = false
+  #isGone = false
+  #onGone: (() => void)[] = []
+
+  constructor(sink: LinkSink, version: ProtocolVersion) {
+    // Aedes never waits for a slow client, since its queue is everybody's: the front drops or closes instead.
+    super({ allowHalfOpen: false, writableHighWaterMark: 64 * 1024 * 1024 })
+    this.#sink = sink
+    this.#version = version
+    this.#framer = new Framer(this, Number.POSITIVE_INFINITY)
+    this.on('close', () => {
+      if (!this.#isRegistered) this.#gone()
+      if (!this.#isClosing) this.#sink.onBrokerClosed()
+    })
+    this.on('error', () => {}) // a client's error ends that client alone, which 'close' tells
+  }
+
+  start(aedes: Aedes, connect: Buffer | undefined): void {
+    if (this.#isClosing || connect === undefined) {
+      this.destroy()
+      return
+    }
+    aedes.handle(this)
+    this.push(connect)
+  }
+
+  /** Bytes of whole packets from the client, with inside names. */
+  send(bytes: Buffer): void {
+    if (!this.#isClosing && !this.destroyed) this.push(bytes)
+  }
+
+  /** The client has said goodbye: Aedes reads that and ends the link. */
+  finish(disconnect: Buffer): void {
+    this.send(disconnect)
+    this.#isClosing = true
+    this.push(null)
+  }
+
+  /** The client is gone without a word. */
+  close(): void {
+    if (this.#isClosing) return
+    this.#isClosing = true
+    // Before that it waits for its turn, or Aedes would go on with its CONNECT and keep a client that nobody closes.
+    if (this.#isReady) this.destroy()
+  }
+
+  /** @param listener called once Aedes has forgotten the client, at once when it has */
+  onGone(listener: () => void): void {
+    if (this.#isGone) listener()
+    else this.#onGone.push(listener)
+  }
+
+  onRegistered(): void {
+    this.#isRegistered = true
+  }
+
+  onReady(): void {
+    this.#isReady = true
+    if (this.#isClosing) this.destroy()
+  }
+
+  onUnregistered(): void {
+    this.#gone()
+  }
+
+  onFrame(bytes: Buffer, start: number, body: number, end: number): boolean {
+    if (this.#isClosing) return true
+    if ((bytes[start] as number) >> 4 === packetType.connack) this.#onConnack(bytes.subarray(start, end))
+    else this.#sink.onBrokerPacket(bytes, start, body, end)
+    return true
+  }
+
+  onFrameFault(): void {
+    this.destroy()
+  }
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+    this.#framer.push(chunk)
+    callback()
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], callback: (error?: Error | null) => void): void {
+    this.#framer.push(Buffer.concat(chunks.map(({ chunk }) => chunk)))
+    callback()
+  }
+
+  #onConnack(bytes: Buffer): void {
+    const packet = readControlPacket(bytes, this.#version)
+    if (packet?.cmd !== 'connack' || (packet.reasonCode ?? packet.returnCode) !== 0) this.destroy()
+    else this.#sink.onAccepted(packet.sessionPresent, packet.properties?.sessionExpiryInterval)
+  }
+
+  #gone(): void {
+    if (this.#isGone) return
+    this.#isGone = true
+    const listeners = this.#onGone
+    this.#onGone = []
+    for (const listener of listeners) listener()
+  }
+}

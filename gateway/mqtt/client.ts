@@ -1,0 +1,123 @@
+import type { Principal } from '../auth/principal.ts'
+import { insideName } from './device-topics.ts'
+import { UnsentAnswers } from './dup-memory.ts'
+import type { Message } from './message.ts'
+import { Pacing } from './pacing.ts'
+
+/** The live connection of a client. */
+export interface ClientConnection {
+  /** A packet that was put off may be taken now. */
+  onRoom(): void
+  /** Another connection has come with its client id. */
+  takeOver(): void
+}
+
+/** What is known of one client id of one device, over its connections. */
+export class Client {
+  /** Its name inside the broker. */
+  readonly id: string
+  readonly principal: Principal
+  connection: ClientConnection | undefined
+  readonly pacing = new Pacing()
+  readonly unsent = new UnsentAnswers()
+  /** Messages of closed connections that the event log has not answered for: a re-send joins them, and they use up the client's share. */
+  readonly orphans = new Set<Message>()
+  /** QoS 2: checksums by packet id of what was answered with PUBREC, until its PUBREL. */
+  readonly received = new Map<number, number>()
+  /** Filters inside the broker, below the device's own prefix, with the prefix that the device uses. */
+  readonly filters = new Map<string, string>()
+  /** Bytes of payloads in hand. */
+  bytes = 0
+  /** Whether the broker keeps its session without a connection. */
+  isPersistent = false
+  idleSinceMs = 0
+
+  constructor(id: string, principal: Principal) {
+    this.id = id
+    this.principal = principal
+  }
+
+  findOrphan(qos: number, packetId: number, checksum: number): Message | undefined {
+    for (const message of this.orphans) if (message.isSame(qos, packetId, checksum)) return message
+    return undefined
+  }
+
+  /**
+   * The session begins anew [MQTT-3.1.2-4]. What a DUP can still find stays: it names its message by packet id and checksum, and clients
+   * re-send what is unacknowledged with clean sessions, too.
+   */
+  forgetSession(): void {
+    this.received.clear()
+    this.filters.clear()
+  }
+}
+
+/** A client that nobody has seen for this long is forgotten, but for its subscriptions. */
+const forgetAfterMs = 600_000
+/** Unconnected clients of one device; past it the one that is away longest is forgotten, its session too. */
+const maxIdlePerDevice = 16
+
+/** All clients of the process. A device may call itself by ever new client ids, so what is kept of each is bounded per device. */
+export class Clients {
+  readonly #devices = new Map<string, Map<string, Client>>()
+  readonly #onForgotten: (client: Client) => void
+
+  /** @param onForgotten hears of clients whose session ends with them */
+  constructor(onForgotten: (client: Client) => void) {
+    this.#onForgotten = onForgotten
+  }
+
+  get(principal: Principal, clientId: string): Client {
+    const device = insideName(principal)
+    let clients = this.#devices.get(device)
+    if (clients === undefined) {
+      clients = new Map()
+      this.#devices.set(device, clients)
+    }
+    let client = clients.get(clientId)
+    if (client === undefined) {
+      client = new Client(`${device}/${clientId}`, principal)
+      clients.set(clientId, client)
+    }
+    return client
+  }
+
+  /** The client has no connection any more. */
+  idle(client: Client, nowMs: number): void {
+    client.idleSinceMs = nowMs
+    const clients = this.#devices.get(insideName(client.principal))
+    if (clients === undefined) return
+    this.#prune(clients, nowMs)
+    const idle = [...clients].filter(([, { connection }]) => connection === undefined)
+    if (idle.length <= maxIdlePerDevice) return
+    idle.sort(([, one], [, other]) => one.idleSinceMs - other.idleSinceMs)
+    for (const [clientId, oldest] of idle.slice(0, idle.length - maxIdlePerDevice))
+      this.#forget(clients, clientId, oldest)
+  }
+
+  /** Forgets those of whom nothing is worth keeping. */
+  prune(nowMs: number): void {
+    for (const [device, clients] of this.#devices) {
+      this.#prune(clients, nowMs)
+      if (clients.size === 0) this.#devices.delete(device)
+    }
+  }
+
+  #prune(clients: Map<string, Client>, nowMs: number): void {
+    for (const [clientId, client] of clients) {
+      client.unsent.prune(nowMs)
+      if (client.connection === undefined && !isWorthKeeping(client, nowMs)) this.#forget(clients, clientId, client)
+    }
+  }
+
+  #forget(clients: Map<string, Client>, clientId: string, client: Client): void {
+    clients.delete(clientId)
+    if (client.isPersistent) this.#onForgotten(client)
+  }
+}
+
+function isWorthKeeping(client: Client, nowMs: number): boolean {
+  if (client.orphans.size > 0 || !client.unsent.isEmpty || client.pacing.isWorthKeeping(nowMs)) return true
+  if (client.isPersistent && client.filters.size > 0) return true
+  return client.received.size > 0 && nowMs - client.idleSinceMs < forgetAfterMs
+}

@@ -1,0 +1,196 @@
+import { randomBytes } from 'node:crypto'
+import type { IConnectPacket } from 'mqtt-packet'
+import type { Authenticator, AuthRefusal } from '../auth/authenticator.ts'
+import type { Principal } from '../auth/principal.ts'
+import { readControlPacket, writeControlPacket } from './control-packet.ts'
+import { type ProtocolVersion, reasonCode } from './packet-types.ts'
+import { faultOfTopicName, useOfTopic } from './topic.ts'
+
+/** What became of a CONNECT, for `fleetbridge_mqtt_connects_total`. */
+export const connectResults = [
+  'accepted',
+  'bad_credentials',
+  'credential_disabled',
+  'credentials_unavailable',
+  'will_not_allowed',
+  'bad_client_id',
+  'unsupported',
+  'protocol_error',
+  'too_many_connections',
+  'timeout',
+] as const
+export type ConnectResult = (typeof connectResults)[number]
+
+export interface Will {
+  readonly topic: string
+  readonly payload: Buffer
+  readonly contentType: string | undefined
+}
+
+/** A CONNECT that may go on. */
+export interface AcceptedConnect {
+  readonly principal: Principal
+  readonly version: ProtocolVersion
+  /** As the device sees it; ours when it left the choice to us. */
+  readonly clientId: string
+  readonly isAssigned: boolean
+  readonly clean: boolean
+  /** Whether the session outlives the connection. */
+  readonly persistent: boolean
+  readonly sessionExpirySeconds: number | undefined
+  /** 0 switches the clock off. */
+  readonly keepAliveSeconds: number
+  /** Largest packet that the client takes. */
+  readonly maxPacketBytes: number
+  /** False: no reason strings outside of CONNACK and DISCONNECT [MQTT-3.1.2-29]; we send none at all then. */
+  readonly wantsProblemInformation: boolean
+  readonly will: Will | undefined
+}
+
+export interface RefusedConnect {
+  readonly result: ConnectResult
+  /** Reason code for MQTT 5, return code for 3.1.1; undefined: the connection ends without a CONNACK. */
+  readonly connack: { readonly version: ProtocolVersion; readonly code: number } | undefined
+}
+
+const maxClientIdBytes = 256
+
+/** Answers a CONNECT from memory: credentials, client id, will. */
+export function judgeConnect(
+  bytes: Buffer,
+  body: number,
+  authenticator: Authenticator,
+): AcceptedConnect | RefusedConnect {
+  const level = protocolLevel(bytes, body)
+  if (level === undefined) return { result: 'protocol_error', connack: undefined }
+  const version = level & 0x7f // a mosquitto bridge sets the highest bit
+  if (version !== 3 && version !== 4 && version !== 5)
+    return refused('unsupported', version > 5 ? 5 : 4, reasonCode.unsupportedVersion, 1)
+  const packet = readControlPacket(bytes, version)
+  if (packet?.cmd !== 'connect' || hasRepeatedProperty(packet))
+    return version === 5
+      ? refused('protocol_error', 5, reasonCode.malformed, 0)
+      : { result: 'protocol_error', connack: undefined }
+  return judge(packet, version, authenticator)
+}
+
+function judge(
+  packet: IConnectPacket,
+  version: ProtocolVersion,
+  authenticator: Authenticator,
+): AcceptedConnect | RefusedConnect {
+  const properties = packet.properties ?? {}
+  if (properties.authenticationMethod !== undefined)
+    return refused('unsupported', version, reasonCode.badAuthenticationMethod, 5)
+  if (
+    properties.receiveMaximum === 0 ||
+    properties.maximumPacketSize === 0 ||
+    properties.authenticationData !== undefined
+  )
+    return refused('protocol_error', version, reasonCode.protocolError, 5)
+  const principal = authenticate(packet, authenticator)
+  if (typeof principal === 'string') return refusedBy(principal, version)
+  const clean = packet.clean !== false
+  if (!isClientId(packet.clientId) || (packet.clientId === '' && !clean && version < 5))
+    return refused('bad_client_id', version, reasonCode.clientIdNotValid, 2)
+  const will = willOf(packet)
+  if (will !== undefined && faultOfTopicName(Buffer.from(will.topic)) !== 0)
+    return refused('protocol_error', version, reasonCode.topicNameInvalid, 5)
+  if (will !== undefined && useOfTopic(will.topic, principal) === 'not_allowed')
+    return refused('will_not_allowed', version, reasonCode.notAuthorized, 5)
+  const sessionExpirySeconds = version === 5 ? (properties.sessionExpiryInterval ?? 0) : undefined
+  return {
+    principal,
+    version,
+    clientId: packet.clientId === '' ? `fb-${randomBytes(9).toString('base64url')}` : packet.clientId,
+    isAssigned: packet.clientId === '',
+    clean,
+    persistent: version === 5 ? sessionExpirySeconds !== 0 : !clean,
+    sessionExpirySeconds,
+    keepAliveSeconds: packet.keepalive ?? 0,
+    maxPacketBytes: properties.maximumPacketSize ?? Number.POSITIVE_INFINITY,
+    wantsProblemInformation: properties.requestProblemInformation !== false,
+    will,
+  }
+}
+
+/** A CONNACK that refuses. */
+export function refusingConnack(version: ProtocolVersion, code: number): Buffer {
+  return version === 5 ? Buffer.from([0x20, 3, 0, code, 0]) : Buffer.from([0x20, 2, 0, code])
+}
+
+/** What we tell an accepted MQTT 5 client about us. */
+export interface Capabilities {
+  readonly receiveMaximum: number
+  readonly maximumPacketSize: number
+  readonly topicAliasMaximum: number
+  /** Set when it differs from what the client asked for. */
+  readonly sessionExpiryInterval?: number
+}
+
+export function acceptingConnack(
+  connect: AcceptedConnect,
+  sessionPresent: boolean,
+  capabilities: Capabilities,
+): Buffer {
+  if (connect.version !== 5) return Buffer.from([0x20, 2, sessionPresent ? 1 : 0, 0])
+  const bytes = writeControlPacket(
+    {
+      cmd: 'connack',
+      sessionPresent,
+      reasonCode: 0,
+      properties: {
+        ...capabilities,
+        sharedSubscriptionAvailable: false,
+        ...(connect.isAssigned && { assignedClientIdentifier: connect.clientId }),
+      },
+    },
+    5,
+  )
+  const bare = Buffer.from([0x20, 3, sessionPresent ? 1 : 0, 0, 0])
+  return bytes === undefined || bytes.length > connect.maxPacketBytes ? bare : bytes
+}
+
+/** `device` or `device@tenant` with the token as password, or the token alone in either place. */
+function authenticate({ username, password }: IConnectPacket, authenticator: Authenticator): Principal | AuthRefusal {
+  if (password === undefined || password.length === 0) return authenticator.authenticate(username)
+  return authenticator.authenticate(password.toString(), username)
+}
+
+function refusedBy(refusal: AuthRefusal, version: ProtocolVersion): RefusedConnect {
+  switch (refusal) {
+    case 'unknown':
+      return refused('bad_credentials', version, reasonCode.badUserNameOrPassword, 4)
+    case 'disabled':
+      return refused('credential_disabled', version, reasonCode.notAuthorized, 5)
+    case 'unavailable':
+      return refused('credentials_unavailable', version, reasonCode.serverUnavailable, 3)
+  }
+}
+
+/** @param returnCode the nearest of 3.1.1, §3.2.2.3 */
+function refused(result: ConnectResult, version: ProtocolVersion, code: number, returnCode: number): RefusedConnect {
+  return { result, connack: { version, code: version === 5 ? code : returnCode } }
+}
+
+function willOf({ will }: IConnectPacket): Will | undefined {
+  if (will === undefined) return undefined
+  // Copied: the packet's memory would stay as long as the connection.
+  return { topic: will.topic, payload: Buffer.from(will.payload), contentType: will.properties?.contentType }
+}
+
+function isClientId(clientId: string): boolean {
+  return Buffer.byteLength(clientId) <= maxClientIdBytes && !/[\p{Cc}\uFFFD]/u.test(clientId)
+}
+
+/** Byte that follows the protocol name; undefined for other names. */
+function protocolLevel(bytes: Buffer, body: number): number | undefined {
+  const name = bytes.toString('latin1', body, body + 8)
+  if (name.startsWith('\0\x04MQTT')) return bytes[body + 6]
+  return name === '\0\x06MQIsdp' ? bytes[body + 8] : undefined
+}
+
+/** mqtt-packet makes an array of a property that comes twice, which is a protocol error (MQTT 5.0 §3.1.2.11). */
+function hasRepeatedProperty({ properties, will }: IConnectPacket): boolean {
+  return [properties, will?.properties].some((all) => all !== undefined && Object.values(all).some(Array.isArray))
+}

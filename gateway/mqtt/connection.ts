@@ -1,0 +1,389 @@
+import type { Socket } from 'node:net'
+import { Lane } from '../envelope.ts'
+import { type CloseReason, stopping, type Withheld } from './answers.ts'
+import type { Link, LinkSink } from './broker.ts'
+import type { Client, ClientConnection } from './client.ts'
+import { type AcceptedConnect, acceptingConnack, judgeConnect, refusingConnack, type Will } from './connect.ts'
+import { writeControlPacket } from './control-packet.ts'
+import { type FrameFault, Framer, type FrameSink } from './frame.ts'
+import type { Front } from './front.ts'
+import { packetType, reasonCode } from './packet-types.ts'
+import { type IntakeHost, maxTopicAlias, PublishIntake } from './publish-intake.ts'
+import { type Passed, Subscriptions } from './subscriptions.ts'
+
+const maxConnectBytes = 16 * 1024
+/** Bytes that wait for a client that doesn't read: past the first we read nothing from it, past the second it gets no notices. */
+const maxUnreadBytes = 64 * 1024
+const maxUnreadNoticeBytes = 256 * 1024
+/** Small devices drop larger packets. */
+const maxNoticeBytes = 256
+const slowReaderMs = 60_000
+/** After our last word the client has this long to hang up. */
+const lingerMs = 1000
+
+/** Why nothing is read at the moment; several may hold at once. */
+const paused = { noRoom: 1, unread: 2, connecting: 4, ending: 8 } as const
+
+type State = 'new' | 'delayed' | 'connecting' | 'open' | 'closed'
+
+interface Ending {
+  readonly why: Withheld
+  readonly atMs: number
+  readonly text: string
+}
+
+/** One socket from its first byte to its end: reads packets, takes what is its own, and hands the rest to the broker. */
+export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnection {
+  readonly lane = new Lane()
+  nowMs = performance.now()
+  nowUs = 0
+  readonly #front: Front
+  readonly #socket: Socket
+  readonly #framer: Framer
+  readonly #openedMs = performance.now()
+  #state: State = 'new'
+  #paused = 0
+  #unreadSinceMs = 0
+  #pings = 0
+  #delay: NodeJS.Timeout | undefined
+  #ending: Ending | undefined
+  #connect: AcceptedConnect | undefined
+  #client: Client | undefined
+  #intake: PublishIntake | undefined
+  #subscriptions: Subscriptions | undefined
+  #link: Link | undefined
+  #will: Will | undefined
+
+  constructor(front: Front, socket: Socket) {
+    this.#front = front
+    this.#socket = socket
+    this.#framer = new Framer(this, Math.min(maxConnectBytes, front.config.maxPacketBytes))
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
+    socket.on('drain', () => this.#resume(paused.unread))
+    socket.on('error', () => {}) // 'close' follows
+    socket.on('close', () => this.#leave('lost'))
+  }
+
+  /** True when nothing is in hand. */
+  get isIdle(): boolean {
+    return this.#intake?.isEmpty ?? true
+  }
+
+  /** The clock of this connection: CONNECT in time, keep alive, hold times, a client that doesn't read. */
+  tick(nowMs: number): void {
+    const { connectTimeoutMs } = this.#front.config
+    if (this.#state === 'new') {
+      if (nowMs - this.#openedMs > connectTimeoutMs) {
+        this.#front.countConnect('timeout')
+        this.#end('connect_timeout', undefined)
+      }
+    } else if (this.#state === 'open') {
+      if (this.#ending !== undefined) {
+        if (nowMs >= this.#ending.atMs) this.#endAsHeld(this.#ending)
+      } else if ((this.#paused & paused.unread) !== 0 && nowMs - this.#unreadSinceMs > slowReaderMs)
+        this.#end('slow_reader', undefined)
+      else if (this.#paused === 0 && nowMs - this.nowMs > this.#keepAliveMs())
+        this.#end('keep_alive', reasonCode.keepAliveTimeout)
+      else this.#intake?.tick(nowMs)
+    }
+  }
+
+  /** We are stopping: reads no more, and ends once everything in hand has its answer. */
+  shutDown(): void {
+    if (this.#state === 'open') {
+      this.#pause(paused.ending)
+      if (this.isIdle) this.#end(stopping.reason, stopping.code)
+    } else this.#end(stopping.reason, undefined)
+  }
+
+  takeOver(): void {
+    this.#end('taken_over', reasonCode.sessionTakenOver)
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
+  }
+
+  onFrame(bytes: Buffer, start: number, body: number, end: number): boolean {
+    if (this.#state === 'closed') return true
+    if (this.#paused !== 0) return false
+    if (this.#state === 'new') return this.#onFirstFrame(bytes.subarray(start, end), body - start)
+    const type = (bytes[start] as number) >> 4
+    if (type === packetType.publish) {
+      if (this.#intake?.take(bytes, start, body, end) !== false) return true
+      this.#pause(paused.noRoom)
+      return false
+    }
+    const fault = this.#onOther(type, bytes, start, body, end)
+    if (fault !== 0) this.fault(fault)
+    return true
+  }
+
+  onFrameFault(fault: FrameFault): void {
+    if (fault === 'too_large' && this.#state === 'open') this.#front.countRefused('too_large')
+    if (this.#state === 'new') this.#front.countConnect('protocol_error')
+    this.fault(fault === 'too_large' ? reasonCode.packetTooLarge : reasonCode.malformed)
+  }
+
+  fault(code: number): void {
+    this.#end(reasonOf(code), code)
+  }
+
+  write(bytes: Buffer): void {
+    if (this.#socket.writable) this.#socket.write(bytes)
+    if (this.#socket.writableLength > maxUnreadBytes && (this.#paused & paused.unread) === 0) {
+      this.#unreadSinceMs = performance.now()
+      this.#pause(paused.unread)
+    }
+  }
+
+  withhold(why: Withheld, atMs: number, text: string): void {
+    if (this.#ending !== undefined || this.#state === 'closed') return
+    this.#ending = { why, atMs, text }
+    if (atMs <= performance.now() || this.#front.isClosing) this.#endAsHeld(this.#ending)
+    else this.#pause(paused.ending)
+  }
+
+  onRoom(): void {
+    if (this.#front.isClosing && this.#state === 'open' && this.isIdle) this.#end(stopping.reason, stopping.code)
+    else this.#resume(paused.noRoom)
+  }
+
+  onAccepted(sessionPresent: boolean, sessionExpiryInterval: number | undefined): void {
+    const [connect, client] = [this.#connect, this.#client]
+    if (this.#state !== 'connecting' || connect === undefined || client === undefined) return
+    if (!sessionPresent) client.forgetSession()
+    const { maxInHandMessages, maxPacketBytes } = this.#front.config
+    this.#subscriptions = new Subscriptions(client, connect.version, this.#front.errors)
+    this.#intake = new PublishIntake(this.#front, this, client, { version: connect.version, holdMs: this.#holdMs() })
+    this.#will = connect.will
+    this.#framer.maxBytes = maxPacketBytes
+    this.#state = 'open'
+    this.#front.countConnect('accepted')
+    this.write(
+      acceptingConnack(connect, sessionPresent, {
+        receiveMaximum: maxInHandMessages,
+        maximumPacketSize: maxPacketBytes,
+        topicAliasMaximum: maxTopicAlias,
+        ...(sessionExpiryInterval !== undefined && { sessionExpiryInterval }),
+      }),
+    )
+    this.#resume(paused.connecting)
+  }
+
+  onBrokerPacket(bytes: Buffer, start: number, body: number, end: number): void {
+    if (this.#state !== 'open') return
+    const type = (bytes[start] as number) >> 4
+    if (type === packetType.publish) this.#deliver(this.#subscriptions?.onPublish(bytes, start, body, end))
+    else if (type === packetType.suback)
+      this.write(this.#subscriptions?.onSuback(bytes.subarray(start, end), body - start) ?? bytes.subarray(start, end))
+    else this.write(Buffer.from(bytes.subarray(start, end)))
+  }
+
+  onBrokerClosed(): void {
+    this.#end('protocol_error', undefined)
+  }
+
+  #onData(chunk: Buffer): void {
+    if (this.#state === 'closed') return
+    if (this.#state === 'new' && chunk[0] !== packetType.connect << 4 && this.#socket.bytesRead === chunk.length) {
+      this.#front.countConnect('protocol_error')
+      this.#end('protocol_error', undefined)
+      return
+    }
+    this.#setNow()
+    this.#guarded(() => this.#framer.push(chunk))
+  }
+
+  /** Whatever goes wrong in reading ends this connection alone. */
+  #guarded(read: () => void): void {
+    try {
+      read()
+    } catch (error) {
+      this.#front.log.error({ err: error }, 'an MQTT connection failed and was closed')
+      this.#end('internal', reasonCode.unspecified)
+    }
+    if (this.#pings > 0 && this.#state === 'open') {
+      const pongs = Buffer.alloc(this.#pings * 2)
+      for (let at = 0; at < pongs.length; at += 2) pongs[at] = packetType.pingresp << 4
+      this.write(pongs)
+    }
+    this.#pings = 0
+  }
+
+  #onFirstFrame(packet: Buffer, body: number): boolean {
+    if (packet[0] !== packetType.connect << 4) {
+      this.#front.countConnect('protocol_error')
+      this.#end('protocol_error', undefined)
+      return true
+    }
+    const judged = judgeConnect(packet, body, this.#front.authenticator)
+    if ('result' in judged) {
+      this.#front.countConnect(judged.result)
+      if (judged.connack !== undefined) this.write(refusingConnack(judged.connack.version, judged.connack.code))
+      this.#end('connect_refused', undefined)
+      return true
+    }
+    this.#connect = judged
+    const client = this.#front.clients.get(judged.principal, judged.clientId)
+    this.#pause(paused.connecting)
+    const delayMs = client.pacing.delayMs(performance.now())
+    if (delayMs === 0) this.#enter(judged, client)
+    else {
+      this.#state = 'delayed'
+      this.#delay = setTimeout(() => this.#guarded(() => this.#enter(judged, client)), delayMs)
+    }
+    return true
+  }
+
+  #enter(connect: AcceptedConnect, client: Client): void {
+    this.#delay = undefined
+    if (this.#state === 'closed') return
+    this.#state = 'connecting'
+    const older = client.connection
+    client.connection = this
+    older?.takeOver()
+    client.isPersistent = connect.persistent
+    this.#client = client
+    this.#link = this.#front.broker.connect(client.id, connect, this)
+  }
+
+  /** A packet that is no PUBLISH. @returns 0, or the reason code with which the connection ends */
+  #onOther(type: number, bytes: Buffer, start: number, body: number, end: number): number {
+    if (((bytes[start] as number) & 15) !== flagsOf(type)) return reasonCode.malformed
+    switch (type) {
+      case packetType.pingreq:
+        this.#pings++
+        return end === body ? 0 : reasonCode.malformed
+      case packetType.pubrel:
+        return this.#intake?.release(bytes, body, end) ?? 0
+      case packetType.subscribe:
+        return this.#passOn(this.#subscriptions?.subscribe(bytes.subarray(start, end)))
+      case packetType.unsubscribe:
+        return this.#passOn(this.#subscriptions?.unsubscribe(bytes.subarray(start, end)))
+      case packetType.puback:
+      case packetType.pubrec:
+      case packetType.pubcomp:
+        this.#link?.send(Buffer.from(bytes.subarray(start, end)))
+        return 0
+      case packetType.disconnect:
+        this.#onDisconnect(Buffer.from(bytes.subarray(start, end)), end - body)
+        return 0
+      default:
+        return reasonCode.protocolError
+    }
+  }
+
+  #passOn(packets: Passed | number = reasonCode.unspecified): number {
+    if (typeof packets === 'number') return packets
+    if (packets.client !== undefined) this.write(packets.client)
+    if (packets.broker !== undefined) this.#link?.send(packets.broker)
+    return 0
+  }
+
+  #onDisconnect(packet: Buffer, length: number): void {
+    const keepsWill = this.#connect?.version === 5 && length > 0 && packet[2] === reasonCode.disconnectWithWill
+    if (!keepsWill) this.#will = undefined
+    this.#link?.finish(packet)
+    this.#end('client_disconnected', undefined)
+  }
+
+  /** A notice for a client that doesn't read, or larger than it takes, is dropped [MQTT-3.1.2-25]. */
+  #deliver(packet: Buffer | undefined): void {
+    if (packet === undefined || packet.length > (this.#connect?.maxPacketBytes ?? 0)) return
+    if (this.#socket.writableLength <= maxUnreadNoticeBytes) this.write(packet)
+  }
+
+  #endAsHeld({ why, text }: Ending): void {
+    this.#end(why.reason, why.code, text)
+  }
+
+  /** @param code DISCONNECT for an MQTT 5 client that was let in */
+  #end(reason: CloseReason, code: number | undefined, text?: string): void {
+    if (this.#state === 'closed') return
+    if (this.#state === 'open') {
+      this.#intake?.writeAnswers()
+      if (code !== undefined && this.#connect?.version === 5) this.#writeDisconnect(code, text)
+    }
+    this.#leave(reason)
+    // Read on and throw away: unread bytes would make the kernel reset the connection, and the client would lose our last words.
+    this.#socket.resume()
+    this.#socket.end()
+    const linger = setTimeout(() => this.#socket.destroy(), lingerMs)
+    this.#socket.once('close', () => clearTimeout(linger))
+  }
+
+  #leave(reason: CloseReason): void {
+    if (this.#state === 'closed') return
+    const wasOpen = this.#state === 'open'
+    this.#state = 'closed'
+    this.#front.countClosed(reason)
+    clearTimeout(this.#delay)
+    this.#framer.stop()
+    this.#link?.close()
+    const client = this.#client
+    if (client === undefined) return
+    if (client.connection === this) client.connection = undefined
+    this.#subscriptions?.close()
+    this.#intake?.leave()
+    // Held messages are refused at their next turn; those on their way go on, and the lane of a goodbye must not stop them.
+    if (this.lane.blockedUntilMs > 0) this.lane.closed = true
+    const nowMs = performance.now()
+    if (wasOpen && this.#will !== undefined && !this.#front.isClosing)
+      this.#intake?.publishWill(this.#will, this.lane.closed ? new Lane() : this.lane, nowMs, Date.now() * 1000)
+    if (client.connection === undefined) this.#front.clients.idle(client, nowMs)
+  }
+
+  #writeDisconnect(code: number, text: string | undefined): void {
+    const { wantsProblemInformation, maxPacketBytes } = this.#connect as AcceptedConnect
+    const told =
+      text === undefined || !wantsProblemInformation
+        ? undefined
+        : writeControlPacket({ cmd: 'disconnect', reasonCode: code, properties: { reasonString: text } }, 5)
+    const fits = told !== undefined && told.length <= Math.min(maxNoticeBytes, maxPacketBytes)
+    const packet = fits ? told : Buffer.from([packetType.disconnect << 4, 2, code, 0])
+    if (packet.length <= maxPacketBytes) this.write(packet)
+  }
+
+  #pause(why: number): void {
+    if (this.#paused === 0) this.#socket.pause()
+    this.#paused |= why
+  }
+
+  #resume(why: number): void {
+    if ((this.#paused & why) === 0 || this.#state === 'closed') return
+    this.#paused &= ~why
+    if (this.#paused !== 0) return
+    this.#setNow() // the keep alive stood still meanwhile, and the hold of what waited begins now
+    this.#guarded(() => this.#framer.resume())
+    if (this.#paused === 0) this.#socket.resume()
+  }
+
+  #setNow(): void {
+    this.nowMs = performance.now()
+    this.nowUs = Date.now() * 1000
+  }
+
+  #holdMs(): number {
+    const { holdMs } = this.#front.config
+    const keepAliveSeconds = this.#connect?.keepAliveSeconds ?? 0
+    return keepAliveSeconds === 0 ? holdMs : Math.min(holdMs, keepAliveSeconds * 500)
+  }
+
+  /** One and a half times the keep alive [MQTT-3.1.2-22]. */
+  #keepAliveMs(): number {
+    const keepAliveSeconds = this.#connect?.keepAliveSeconds ?? 0
+    return keepAliveSeconds === 0 ? Number.POSITIVE_INFINITY : keepAliveSeconds * 1500
+  }
+}
+
+function reasonOf(code: number): CloseReason {
+  if (code === reasonCode.packetTooLarge) return 'too_large'
+  return code === reasonCode.malformed ? 'malformed' : 'protocol_error'
+}
+
+/** The flags that a packet's type asks for (MQTT 5.0 §2.1.3); -1 for the type that does not exist. */
+function flagsOf(type: number): number {
+  if (type === 0) return -1
+  return type === packetType.subscribe || type === packetType.unsubscribe || type === packetType.pubrel ? 2 : 0
+}

@@ -1,0 +1,112 @@
+import type { Counter } from 'prom-client'
+import type { Config } from '#platform/config-schema.ts'
+import type { Log } from '#platform/log.ts'
+import type { Metrics } from '#platform/metrics.ts'
+import type { ReasonCode } from '#schema/reason-code.ts'
+import type { Authenticator } from '../auth/authenticator.ts'
+import type { Pipeline } from '../pipeline-port.ts'
+import { type CloseReason, closeReasons } from './answers.ts'
+import type { Broker } from './broker.ts'
+import { Clients } from './client.ts'
+import { type ConnectResult, connectResults } from './connect.ts'
+import { ErrorsTopic } from './errors-topic.ts'
+import { PublishPacket } from './publish-packet.ts'
+
+export interface MqttSourceOptions {
+  readonly pipeline: Pipeline
+  readonly authenticator: Authenticator
+  readonly log: Log
+  readonly metrics: Metrics
+  /** Counts a message that was refused before the pipeline saw it. */
+  readonly countRefused?: (reason: ReasonCode) => void
+}
+
+/** A connection with answers to write. */
+export interface Flushable {
+  flush(): void
+}
+
+export interface FrontCounters {
+  readonly connects: Counter<'result'>
+  readonly closed: Counter<'reason'>
+  readonly dupJoined: Counter
+  readonly qos0Dropped: Counter<'reason'>
+}
+
+/** What all connections share. */
+export class Front {
+  readonly config: Config['mqtt']
+  readonly pipeline: Pipeline
+  readonly authenticator: Authenticator
+  readonly log: Log
+  readonly broker: Broker
+  readonly clients: Clients
+  readonly errors: ErrorsTopic
+  readonly counters: FrontCounters
+  readonly countRefused: (reason: ReasonCode) => void
+  /** The PUBLISH that is being read: packets are read one at a time, so one object does for all. */
+  readonly publish = new PublishPacket()
+  isClosing = false
+  #dirty: Flushable[] = []
+  readonly #flushAll = () => this.#flush()
+
+  constructor(config: Config['mqtt'], broker: Broker, options: MqttSourceOptions) {
+    this.config = config
+    this.broker = broker
+    this.pipeline = options.pipeline
+    this.authenticator = options.authenticator
+    this.log = options.log
+    this.countRefused = options.countRefused ?? (() => {})
+    this.clients = new Clients((client) => broker.forget(client.id))
+    this.errors = new ErrorsTopic((topic, payload) => broker.publish(topic, payload))
+    this.counters = registerCounters(options.metrics)
+  }
+
+  /** Verdicts come in groups: when the group is over, each connection writes its answers at once. */
+  flushLater(connection: Flushable): void {
+    if (this.#dirty.push(connection) === 1) process.nextTick(this.#flushAll)
+  }
+
+  countConnect(result: ConnectResult): void {
+    this.counters.connects.inc({ result })
+  }
+
+  countClosed(reason: CloseReason): void {
+    this.counters.closed.inc({ reason })
+  }
+
+  #flush(): void {
+    const connections = this.#dirty
+    this.#dirty = []
+    for (const connection of connections) connection.flush()
+  }
+}
+
+const dropReasons = ['queue_full', 'rate_limited', 'not_allowed', 'event_log_unavailable', 'shutting_down'] as const
+
+function registerCounters(metrics: Metrics): FrontCounters {
+  return {
+    connects: metrics.counter(
+      'fleetbridge_mqtt_connects_total',
+      'CONNECTs by what became of them',
+      ['result'],
+      connectResults.map((result) => ({ result })),
+    ),
+    closed: metrics.counter(
+      'fleetbridge_mqtt_closed_total',
+      'Connections that ended, by why',
+      ['reason'],
+      closeReasons.map((reason) => ({ reason })),
+    ),
+    dupJoined: metrics.counter(
+      'fleetbridge_mqtt_dup_joined_total',
+      'Re-sent PUBLISHes that shared the answer of their first copy',
+    ),
+    qos0Dropped: metrics.counter(
+      'fleetbridge_mqtt_qos0_dropped_total',
+      'QoS 0 messages that were not taken',
+      ['reason'],
+      dropReasons.map((reason) => ({ reason })),
+    ),
+  }
+}

@@ -1,0 +1,165 @@
+import type { ReasonCode } from '#schema/reason-code.ts'
+import type { Principal } from '../auth/principal.ts'
+import type { Envelope, Lane } from '../envelope.ts'
+import type { Ingress } from '../ingress.ts'
+import { stored, type Verdict } from '../verdict.ts'
+
+/** Not answered yet; or never to be answered, since the connection ends instead. */
+export const pending = -1
+export const withheld = -2
+
+export type Refused = Verdict & { kind: 'refused' }
+
+/** Who sent a message and answers for it: its connection, also after that was closed. */
+export interface MessageOwner {
+  onSettled(message: Message, verdict: Verdict): void
+  /** A message got its verdict, of which `copy` is a re-send that came by this owner. */
+  onOriginalSettled(copy: Message, original: Message, verdict: Verdict): void
+}
+
+/** What one PUBLISH says, apart from whose it is. */
+export interface MessageParts {
+  readonly qos: number
+  /** 0 at QoS 0. */
+  readonly packetId: number
+  /** Checksum of topic and payload; with the packet id it tells a re-send from another message. */
+  readonly checksum: number
+  readonly topic: string
+  readonly contentType: string | undefined
+  readonly payload: Buffer
+  readonly acknowledgesParked: boolean
+  readonly holdUntilMs: number
+  readonly ingestTimeUs: number
+  readonly arrivedAtMs: number
+}
+
+/**
+ * One PUBLISH from its arrival to its answer. It is its own Ingress and Envelope, so a message costs one object; `settle` is a method of the
+ * class, so no closure.
+ */
+export class Message implements Ingress, Envelope {
+  readonly owner: MessageOwner
+  readonly principal: Principal
+  readonly lane: Lane
+  readonly qos: number
+  readonly packetId: number
+  readonly checksum: number
+  readonly topic: string
+  readonly contentType: string | undefined
+  readonly payload: Buffer
+  readonly acknowledgesParked: boolean
+  readonly holdUntilMs: number
+  readonly ingestTimeUs: number
+  readonly arrivedAtMs: number
+  readonly source = 'mqtt'
+  readonly device = undefined
+  readonly fleetItem = false
+  /** Bytes it holds of its client's share; 0 once it gave them back. */
+  bytes: number
+  /** Its part of the client's share of messages: more than 1 for a body that speaks for many devices. */
+  weight = 1
+  /** Reason code of its PUBACK or PUBREC, or `pending`, or `withheld`. */
+  answer = pending
+  /** Next in the order in which its connection has to answer. */
+  next: Message | undefined = undefined
+  /** Re-sends of this very message, which share its answer. */
+  copies: Message[] | undefined = undefined
+  /** The first copy of a re-send, which does not go into the pipeline itself. */
+  original: Message | undefined = undefined
+  /** Why there will be no answer. */
+  refusal: Refused | undefined = undefined
+  /** Set for a message that is not decoded, but kept as a dead letter with this code. */
+  park?: ReasonCode
+
+  constructor(owner: MessageOwner, principal: Principal, lane: Lane, parts: MessageParts) {
+    this.owner = owner
+    this.principal = principal
+    this.lane = lane
+    this.qos = parts.qos
+    this.packetId = parts.packetId
+    this.checksum = parts.checksum
+    this.topic = parts.topic
+    this.contentType = parts.contentType
+    this.payload = parts.payload
+    this.acknowledgesParked = parts.acknowledgesParked
+    this.holdUntilMs = parts.holdUntilMs
+    this.ingestTimeUs = parts.ingestTimeUs
+    this.arrivedAtMs = parts.arrivedAtMs
+    this.bytes = parts.payload.length
+  }
+
+  get ingress(): Ingress {
+    return this
+  }
+
+  settle(verdict: Verdict): void {
+    this.owner.onSettled(this, verdict)
+  }
+
+  /** Whether a PUBLISH is this message once more. */
+  isSame(qos: number, packetId: number, checksum: number): boolean {
+    return this.packetId === packetId && this.checksum === checksum && this.qos === qos
+  }
+}
+
+/** Told of each device of a fleet body that was not stored. */
+export type OnItem = (device: string, verdict: Verdict) => void
+
+/** One device's array out of a body on gateways/me/telemetry. The body is stored when each of its items is stored or parked. */
+export class FleetItem implements Ingress, Envelope {
+  readonly #body: FleetBody
+  readonly principal: Principal
+  readonly lane: Lane
+  readonly device: string
+  readonly payload: Buffer
+  readonly topic: string
+  readonly contentType: string | undefined
+  readonly holdUntilMs: number
+  readonly ingestTimeUs: number
+  readonly arrivedAtMs: number
+  readonly source = 'mqtt'
+  readonly fleetItem = true
+  readonly acknowledgesParked = true
+
+  constructor(body: FleetBody, device: string, payload: Buffer) {
+    const { message } = body
+    this.#body = body
+    this.principal = message.principal
+    this.lane = message.lane
+    this.device = device
+    this.payload = payload
+    this.topic = message.topic
+    this.contentType = message.contentType
+    this.holdUntilMs = message.holdUntilMs
+    this.ingestTimeUs = message.ingestTimeUs
+    this.arrivedAtMs = message.arrivedAtMs
+  }
+
+  get ingress(): Ingress {
+    return this
+  }
+
+  settle(verdict: Verdict): void {
+    this.#body.onItem(this.device, verdict)
+  }
+}
+
+/** Gathers the verdicts of a body's items into one for its message. */
+export class FleetBody {
+  readonly message: Message
+  readonly #onItem: OnItem
+  #left: number
+  #verdict: Verdict = stored
+
+  constructor(message: Message, items: number, onItem: OnItem) {
+    this.message = message
+    this.#left = items
+    this.#onItem = onItem
+  }
+
+  onItem(device: string, verdict: Verdict): void {
+    if (verdict.kind === 'refused') this.#verdict = verdict
+    if (verdict.kind === 'parked') this.#onItem(device, verdict)
+    if (--this.#left === 0) this.message.settle(this.#verdict)
+  }
+}

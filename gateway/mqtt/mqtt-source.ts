@@ -1,0 +1,72 @@
+import { createServer, type Socket } from 'node:net'
+import type { Config } from '#platform/config-schema.ts'
+import { type Handle, handleOf } from '#platform/handle.ts'
+import { listen } from '#platform/listen.ts'
+import { startBroker } from './broker.ts'
+import { Connection } from './connection.ts'
+import { Front, type MqttSourceOptions } from './front.ts'
+
+export type { MqttSourceOptions } from './front.ts'
+
+export interface MqttSource extends Handle {
+  readonly port: number
+}
+
+const tickMs = 100
+const pruneMs = 10_000
+
+/**
+ * MQTT 3.1.1 and 5 over TCP. `close()` takes no more connections, reads no more, and waits until what is in hand has its answer: the pipeline
+ * must settle it, so it has to be closed at the same time.
+ */
+export async function startMqttSource(config: Config['mqtt'], options: MqttSourceOptions): Promise<MqttSource> {
+  const broker = await startBroker(options.log)
+  const front = new Front(config, broker, options)
+  const connections = new Set<Connection>()
+  options.metrics.gauge('fleetbridge_mqtt_connections', 'MQTT sockets that are open', () => connections.size)
+
+  let drained: (() => void) | undefined
+  const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }, accept)
+  let prunedMs = performance.now()
+  const clock = setInterval(() => {
+    const nowMs = performance.now()
+    for (const connection of connections) connection.tick(nowMs)
+    if (nowMs - prunedMs > pruneMs) {
+      prunedMs = nowMs
+      front.clients.prune(nowMs)
+    }
+  }, tickMs)
+
+  function accept(socket: Socket): void {
+    if (front.isClosing || connections.size >= config.maxConnections) {
+      front.countConnect('too_many_connections')
+      socket.destroy()
+      return
+    }
+    const connection = new Connection(front, socket)
+    connections.add(connection)
+    socket.once('close', () => {
+      connections.delete(connection)
+      if (connections.size === 0) drained?.()
+    })
+  }
+
+  async function close(): Promise<void> {
+    front.isClosing = true
+    const stopped = new Promise<void>((resolve) => server.close(() => resolve()))
+    for (const connection of connections) connection.shutDown()
+    if (connections.size > 0) await new Promise<void>((resolve) => (drained = resolve))
+    clearInterval(clock)
+    await stopped
+    await broker.close()
+  }
+
+  try {
+    const port = await listen(server, { host: config.host, port: config.port, variable: 'BRIDGE_MQTT_PORT' })
+    return { ...handleOf(close), port }
+  } catch (error) {
+    clearInterval(clock)
+    await broker.close()
+    throw error
+  }
+}

@@ -1,0 +1,446 @@
+import { crc32 } from 'node:zlib'
+import type { Principal } from '../auth/principal.ts'
+import type { Lane } from '../envelope.ts'
+import { fleetMembers, type JsonMember } from '../normalize/split-json.ts'
+import type { Verdict } from '../verdict.ts'
+import { answerTo, eventLogAway, type Withheld } from './answers.ts'
+import type { Client } from './client.ts'
+import type { Will } from './connect.ts'
+import { RecentAnswers } from './dup-memory.ts'
+import type { Front } from './front.ts'
+import { InHand } from './in-hand.ts'
+import { FleetBody, FleetItem, Message, type MessageOwner, pending, type Refused, withheld } from './message.ts'
+import { type ProtocolVersion, packetType, reasonCode } from './packet-types.ts'
+import type { PublishPacket } from './publish-packet.ts'
+import { type PublishTopic, PublishTopics } from './topic.ts'
+
+/** The connection, as far as its messages concern it. */
+export interface IntakeHost {
+  readonly lane: Lane
+  /** When the bytes that are being read arrived: performance.now(), and whole microseconds since the epoch. */
+  readonly nowMs: number
+  readonly nowUs: number
+  write(bytes: Buffer): void
+  /** Ends the connection, at `atMs` if that is still to come, and reads nothing until then. */
+  withhold(why: Withheld, atMs: number, text: string): void
+  /** Ends the connection for a packet that breaks the protocol. */
+  fault(code: number): void
+  /** A packet that was put off may be taken now. */
+  onRoom(): void
+}
+
+export interface IntakeSettings {
+  readonly version: ProtocolVersion
+  /** How long a message is held before the connection ends. */
+  readonly holdMs: number
+}
+
+/** Topic aliases that an MQTT 5 client may use (CONNACK says so). */
+export const maxTopicAlias = 32
+const maxFleetItems = 10_000
+/** Devices of a fleet body that weigh as much as one message. */
+const itemsPerWeight = 16
+/** QoS 2 messages without their PUBREL. */
+const maxReceived = 1000
+/** QoS 0 waits this long for room while the pipeline moves: a burst is no reason to drop. */
+const qos0PatienceMs = 250
+/** The limit's own refusal comes first, since it says more. */
+const deadlineGraceMs = 250
+const nothing = Buffer.alloc(0)
+
+/** Takes the PUBLISHes of one connection into the pipeline, and answers them in the order in which they came. */
+export class PublishIntake implements MessageOwner {
+  readonly #front: Front
+  readonly #host: IntakeHost
+  readonly #client: Client
+  readonly #principal: Principal
+  readonly #version: ProtocolVersion
+  readonly #holdMs: number
+  readonly #topics: PublishTopics
+  readonly #aliases = new Map<number, PublishTopic>()
+  readonly #inHand = new InHand()
+  readonly #recent = new RecentAnswers()
+  /** Weight of the QoS 0 messages in hand. */
+  #unanswered = 0
+  /** When the pipeline last took something off an otherwise empty hand, or settled something. */
+  #movedMs = 0
+  #blockedMs = 0
+  #isDirty = false
+  #hasLeft = false
+
+  constructor(front: Front, host: IntakeHost, client: Client, { version, holdMs }: IntakeSettings) {
+    this.#front = front
+    this.#host = host
+    this.#client = client
+    this.#principal = client.principal
+    this.#version = version
+    this.#holdMs = holdMs
+    this.#topics = new PublishTopics(client.principal)
+  }
+
+  get isEmpty(): boolean {
+    return this.#inHand.weight === 0 && this.#unanswered === 0
+  }
+
+  /**
+   * One PUBLISH.
+   * @returns false when there is no room for it: it comes again after `onRoom`
+   */
+  take(bytes: Buffer, start: number, body: number, end: number): boolean {
+    const packet = this.#front.publish
+    const fault = packet.read(bytes, start, body, end, this.#version)
+    if (fault !== 0) return this.#fault(fault)
+    const topic = this.#topicOf(packet, bytes)
+    if (typeof topic === 'number') return this.#fault(topic)
+    const payload = bytes.subarray(packet.payloadStart, packet.end)
+    if (packet.qos === 0) return this.#takeUnanswered(packet, topic, payload, bytes)
+    const checksum = crc32(payload, topic.seed)
+    if (packet.dup || packet.qos === 2) {
+      const joined = this.#join(packet, topic, payload, checksum)
+      if (joined !== undefined) return joined
+      if (packet.qos === 2 && this.#client.received.size >= maxReceived)
+        return this.#fault(reasonCode.receiveMaximumExceeded)
+    }
+    const isRefused = topic.use === 'not_allowed'
+    const parks = this.#version < 5 && this.#client.pacing.timesRefused(checksum) >= 2
+    if (isRefused && !parks) return this.#refuse(packet, topic, checksum)
+    const members = topic.use === 'fleet_body' ? fleetMembers(payload, maxFleetItems) : undefined
+    const weight = weightOf(members)
+    if (!this.#hasRoom(payload.length, weight)) return false
+    const message = this.#message(packet, topic, kept(payload, bytes), checksum)
+    if (parks) {
+      this.#client.pacing.forget(checksum)
+      message.park = 'not_allowed'
+    }
+    message.weight = weight
+    this.#inHand.add(message)
+    this.#push(message, members)
+    return true
+  }
+
+  /**
+   * PUBREL: the second half of QoS 2.
+   * @returns 0, or the reason code with which the connection ends
+   */
+  release(bytes: Buffer, body: number, end: number): number {
+    if (end - body < 2) return reasonCode.malformed
+    const packetId = bytes.readUInt16BE(body)
+    const isKnown = this.#client.received.delete(packetId)
+    const code = isKnown || this.#version < 5 ? reasonCode.success : reasonCode.packetIdNotFound
+    this.#host.write(answerPacket(packetType.pubcomp, packetId, code))
+    return 0
+  }
+
+  /** The will of a connection that was lost goes down the path like a message, but nobody waits for its answer. */
+  publishWill({ topic, payload, contentType }: Will, lane: Lane, nowMs: number, nowUs: number): void {
+    const message = new Message(this, this.#principal, lane, {
+      qos: 0,
+      packetId: 0,
+      checksum: 0,
+      topic,
+      contentType,
+      payload,
+      acknowledgesParked: true,
+      holdUntilMs: nowMs + this.#front.config.holdMs,
+      ingestTimeUs: nowUs,
+      arrivedAtMs: nowMs,
+    })
+    const members = topic === 'gateways/me/telemetry' ? fleetMembers(payload, maxFleetItems) : undefined
+    message.bytes = 0 // not of the client's share, which may be used up
+    message.weight = weightOf(members)
+    this.#push(message, members)
+  }
+
+  onSettled(message: Message, verdict: Verdict): void {
+    this.#client.bytes -= message.bytes
+    message.bytes = 0
+    this.#movedMs = performance.now()
+    if (verdict.kind !== 'stored' && verdict.kind !== 'ignored' && message.original === undefined)
+      this.#tell(message, verdict)
+    if (message.qos === 0) {
+      this.#onUnansweredSettled(message, verdict)
+      return
+    }
+    this.#setAnswer(message, verdict)
+    const { copies } = message
+    message.copies = undefined
+    if (copies !== undefined) for (const copy of copies) copy.owner.onOriginalSettled(copy, message, verdict)
+    if (this.#hasLeft) this.#onOrphanSettled(message)
+    else if (message === this.#inHand.first) this.#markDirty()
+  }
+
+  onOriginalSettled(copy: Message, original: Message, verdict: Verdict): void {
+    const isOwn = original.owner !== this && !this.#hasLeft && copy.bytes > 0
+    if (isOwn && verdict.kind === 'refused' && verdict.code !== 'not_allowed' && !this.#isPastHold(copy)) {
+      // The first copy's hold was over, or its connection; this one has time left, and bytes of its own.
+      copy.original = undefined
+      this.#push(copy, copy.topic === 'gateways/me/telemetry' ? fleetMembers(copy.payload, maxFleetItems) : undefined)
+    } else this.onSettled(copy, verdict)
+  }
+
+  /** Writes what is answered, in order, as one; then the connection may have to end. */
+  flush(): void {
+    this.#isDirty = false
+    if (this.#hasLeft) return
+    this.writeAnswers()
+    const first = this.#inHand.first
+    if (first?.refusal !== undefined) this.#withhold(first, first.refusal)
+    else this.#host.onRoom()
+  }
+
+  writeAnswers(): void {
+    const answered = this.#inHand.takeAnswered()
+    if (answered === undefined) return
+    const bytes = Buffer.allocUnsafe(answered.count * 5)
+    let length = 0
+    const nowMs = performance.now()
+    let message: Message | undefined = answered.first
+    for (let left = answered.count; left > 0 && message !== undefined; left--, message = message.next) {
+      const { qos, packetId, checksum, answer } = message
+      bytes[length++] = (qos === 1 ? packetType.puback : packetType.pubrec) << 4
+      bytes[length++] = answer === reasonCode.success ? 2 : 3
+      bytes[length++] = packetId >> 8
+      bytes[length++] = packetId & 0xff
+      if (answer !== reasonCode.success) bytes[length++] = answer
+      if (qos === 1) this.#recent.add(packetId, checksum, answer, nowMs)
+      else if (answer < reasonCode.unspecified) this.#client.received.set(packetId, checksum)
+    }
+    this.#host.write(bytes.subarray(0, length))
+  }
+
+  /** Time passes: a message that the event log has not answered for by its deadline ends the connection, or a client would wait for ever. */
+  tick(nowMs: number): void {
+    const first = this.#inHand.first
+    if (this.#host.lane.blockedUntilMs > 0) this.#blockedMs = nowMs
+    else if (first !== undefined && first.answer === pending && nowMs > this.#deadlineOf(first))
+      this.#host.withhold(eventLogAway, 0, 'the event log does not answer')
+    // QoS 0 that was put off hears "no" now, and what stands behind it can be read.
+    else if (nowMs - this.#movedMs > qos0PatienceMs) this.#host.onRoom()
+  }
+
+  /** The connection is over. What is in hand goes on, so that a re-send on the next connection can join it. */
+  leave(): void {
+    this.#hasLeft = true
+    for (const message of this.#inHand.takeAll()) {
+      message.next = undefined
+      if (message.answer !== pending) this.#onOrphanSettled(message)
+      else if (message.original === undefined) this.#client.orphans.add(message)
+      else this.#forgetCopy(message, message.original)
+    }
+  }
+
+  #topicOf(packet: PublishPacket, bytes: Buffer): PublishTopic | number {
+    const { topicAlias, topicStart, topicEnd } = packet
+    if (topicAlias === 0) return this.#topics.find(bytes, topicStart, topicEnd)
+    if (topicAlias > maxTopicAlias) return reasonCode.topicAliasInvalid
+    if (topicStart === topicEnd) return this.#aliases.get(topicAlias) ?? reasonCode.protocolError
+    const topic = this.#topics.find(bytes, topicStart, topicEnd)
+    if (typeof topic !== 'number') this.#aliases.set(topicAlias, topic)
+    return topic
+  }
+
+  #takeUnanswered(packet: PublishPacket, topic: PublishTopic, payload: Buffer, chunk: Buffer): boolean {
+    if (topic.use === 'not_allowed') {
+      this.#front.countRefused('not_allowed')
+      this.#front.counters.qos0Dropped.inc({ reason: 'not_allowed' })
+      this.#front.errors.tell(this.#principal, { code: 'not_allowed' }, this.#host.nowMs)
+      return true
+    }
+    const members = topic.use === 'fleet_body' ? fleetMembers(payload, maxFleetItems) : undefined
+    const weight = weightOf(members)
+    if (!this.#hasRoom(payload.length, weight)) {
+      if (performance.now() - this.#movedMs <= qos0PatienceMs) return false
+      this.#front.countRefused('queue_full')
+      this.#front.counters.qos0Dropped.inc({ reason: 'queue_full' })
+      this.#front.errors.tell(this.#principal, { code: 'queue_full' }, this.#host.nowMs)
+      return true
+    }
+    const message = this.#message(packet, topic, kept(payload, chunk), 0)
+    message.weight = weight
+    this.#push(message, members)
+    return true
+  }
+
+  /**
+   * A re-send shares the answer of its first copy: in hand on this connection or an older one of the same client, or answered here within a
+   * minute, or never delivered. QoS 2 needs no DUP flag: its packet id is taken until PUBREL [MQTT-4.3.3-10].
+   * @returns undefined when it is a message of its own, false when there is no room for its answer
+   */
+  #join(packet: PublishPacket, topic: PublishTopic, payload: Buffer, checksum: number): boolean | undefined {
+    const { qos, packetId, dup } = packet
+    const client = this.#client
+    const original =
+      this.#inHand.find(qos, packetId, checksum) ?? (dup ? client.findOrphan(qos, packetId, checksum) : undefined)
+    const answer = original === undefined ? this.#rememberedAnswer(qos, packetId, checksum, dup) : original.answer
+    if (answer === undefined) return undefined
+    const { maxInHandMessages, maxInHandBytes } = this.#front.config
+    if (this.#inHand.weight >= 2 * maxInHandMessages) return false
+    // Its own bytes are for the case that the first copy is refused with its connection.
+    const needsBytes = original !== undefined && original.owner !== this
+    if (needsBytes && client.bytes + payload.length > 2 * maxInHandBytes) return false
+    this.#front.counters.dupJoined.inc()
+    const copy = this.#message(packet, topic, needsBytes ? Buffer.from(payload) : nothing, checksum)
+    this.#inHand.add(copy)
+    if (original !== undefined && answer === pending) {
+      copy.original = original
+      original.copies ??= []
+      original.copies.push(copy)
+    } else {
+      copy.answer = answer
+      copy.refusal = original?.refusal
+      this.#markDirty()
+    }
+    return true
+  }
+
+  #rememberedAnswer(qos: number, packetId: number, checksum: number, dup: boolean): number | undefined {
+    const { nowMs } = this.#host
+    if (qos === 2 && this.#client.received.get(packetId) === checksum) return reasonCode.success
+    if (!dup) return undefined
+    return (
+      (qos === 1 ? this.#recent.find(packetId, checksum, nowMs) : undefined) ??
+      this.#client.unsent.find(qos, packetId, checksum, nowMs)
+    )
+  }
+
+  /** Not its topic: MQTT 5 has a word for that, 3.1.1 only the end of the connection. */
+  #refuse(packet: PublishPacket, topic: PublishTopic, checksum: number): true {
+    const { nowMs } = this.#host
+    this.#front.countRefused('not_allowed')
+    this.#front.errors.tell(this.#principal, { code: 'not_allowed', pid: packet.packetId }, nowMs)
+    const message = this.#message(packet, topic, nothing, checksum)
+    this.#setAnswer(message, { kind: 'refused', code: 'not_allowed', message: 'not a topic of this credential' })
+    this.#inHand.add(message)
+    this.#markDirty()
+    return true
+  }
+
+  #message(packet: PublishPacket, topic: PublishTopic, payload: Buffer, checksum: number): Message {
+    const { nowMs, nowUs, lane } = this.#host
+    if (this.isEmpty) this.#movedMs = performance.now()
+    const message = new Message(this, this.#principal, lane, {
+      qos: packet.qos,
+      packetId: packet.packetId,
+      checksum,
+      topic: topic.name,
+      contentType: packet.contentType,
+      payload,
+      acknowledgesParked: this.#version < 5 || packet.qos === 0,
+      holdUntilMs: packet.qos === 0 ? 0 : this.#holdUntil(nowMs),
+      ingestTimeUs: nowUs,
+      arrivedAtMs: nowMs,
+    })
+    this.#client.bytes += message.bytes
+    return message
+  }
+
+  #holdUntil(nowMs: number): number {
+    if (this.#principal.fleet) return Number.POSITIVE_INFINITY
+    return this.#front.config.onLimit === 'refuse' && this.#version === 5 ? 0 : nowMs + this.#holdMs
+  }
+
+  #push(message: Message, members: readonly JsonMember[] | undefined): void {
+    if (message.qos === 0) this.#unanswered += message.weight
+    const { pipeline } = this.#front
+    if (members === undefined || members.length > maxFleetItems) {
+      if (members !== undefined) message.park = 'too_many_items'
+      pipeline.push(message)
+      return
+    }
+    const pid = message.packetId === 0 ? undefined : message.packetId
+    const body = new FleetBody(message, members.length, (device, verdict) => {
+      if (verdict.kind === 'parked')
+        this.#front.errors.tell(this.#principal, { code: verdict.code, pid, device }, performance.now())
+    })
+    for (const { key, value } of members) pipeline.push(new FleetItem(body, key, value))
+  }
+
+  /** A client has one share, whatever the number of its connections; a message that is larger than the share passes alone. */
+  #hasRoom(bytes: number, weight: number): boolean {
+    const { maxInHandMessages, maxInHandBytes } = this.#front.config
+    const messages = this.#inHand.weight + this.#unanswered + this.#client.orphans.size
+    if (messages > 0 && messages + weight > maxInHandMessages) return false
+    return this.#client.bytes === 0 || this.#client.bytes + bytes <= maxInHandBytes
+  }
+
+  #onUnansweredSettled(message: Message, verdict: Verdict): void {
+    this.#unanswered -= message.weight
+    if (verdict.kind === 'refused') this.#front.counters.qos0Dropped.inc({ reason: verdict.code })
+    if (!this.#hasLeft) this.#markDirty() // there is room now
+  }
+
+  #onOrphanSettled(message: Message): void {
+    const { orphans, unsent, connection } = this.#client
+    orphans.delete(message)
+    const { qos, packetId, checksum, answer } = message
+    if (answer !== withheld) unsent.add(qos, packetId, checksum, answer, performance.now())
+    connection?.onRoom()
+  }
+
+  /** Only the first copy is waited for: a client that comes and goes would leave ever more of the others behind. */
+  #forgetCopy(copy: Message, original: Message): void {
+    original.copies = original.copies?.filter((other) => other !== copy)
+    this.#client.bytes -= copy.bytes
+    copy.bytes = 0
+  }
+
+  #withhold(message: Message, refusal: Refused): void {
+    const why = answerTo(refusal, this.#version, this.#front.config.onLimit)
+    if (typeof why === 'number') return
+    const nowMs = performance.now()
+    if (why.reason === 'not_allowed') this.#client.pacing.notAllowed(message.checksum, nowMs)
+    if (why.reason === 'rate_limited') this.#client.pacing.rateLimited(refusal.waitMs ?? 0, nowMs)
+    this.#host.withhold(why, why.holds ? message.arrivedAtMs + this.#holdMs : 0, refusal.message)
+  }
+
+  #setAnswer(message: Message, verdict: Verdict): void {
+    const answer = answerTo(verdict, this.#version, this.#front.config.onLimit)
+    if (typeof answer === 'number') message.answer = answer
+    else {
+      message.answer = withheld
+      message.refusal = verdict as Refused
+    }
+  }
+
+  #tell({ packetId }: Message, verdict: Verdict & { kind: 'parked' | 'refused' }): void {
+    const pid = packetId === 0 ? undefined : packetId
+    const { limit, waitMs } = verdict.kind === 'refused' ? verdict : {}
+    this.#front.errors.tell(this.#principal, { code: verdict.code, limit, waitMs, pid }, performance.now())
+  }
+
+  #isPastHold({ arrivedAtMs }: Message): boolean {
+    return performance.now() > arrivedAtMs + this.#holdMs
+  }
+
+  /** A fleet credential may be held for long at its limit, so there the event log's time begins when something last moved. */
+  #deadlineOf({ arrivedAtMs }: Message): number {
+    const fromMs = this.#principal.fleet ? Math.max(arrivedAtMs, this.#movedMs, this.#blockedMs) : arrivedAtMs
+    return fromMs + this.#holdMs + deadlineGraceMs
+  }
+
+  #markDirty(): void {
+    if (this.#isDirty) return
+    this.#isDirty = true
+    this.#front.flushLater(this)
+  }
+
+  #fault(code: number): true {
+    this.#host.fault(code)
+    return true
+  }
+}
+
+function weightOf(members: readonly JsonMember[] | undefined): number {
+  return members === undefined ? 1 : Math.ceil(members.length / itemsPerWeight)
+}
+
+/** A small payload must not keep the whole chunk alive in which it came. */
+function kept(payload: Buffer, chunk: Buffer): Buffer {
+  return chunk.length > 2048 && payload.length * 4 < chunk.length ? Buffer.from(payload) : payload
+}
+
+function answerPacket(type: number, packetId: number, code: number): Buffer {
+  return code === reasonCode.success
+    ? Buffer.from([type << 4, 2, packetId >> 8, packetId & 0xff])
+    : Buffer.from([type << 4, 3, packetId >> 8, packetId & 0xff, code])
+}

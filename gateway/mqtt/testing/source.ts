@@ -1,0 +1,82 @@
+import { Value } from 'typebox/value'
+import { Config } from '#platform/config-schema.ts'
+import { silentLog } from '#platform/log.ts'
+import { createMetrics, type Metrics } from '#platform/metrics.ts'
+import type { ReasonCode } from '#schema/reason-code.ts'
+import type { Authenticator, AuthRefusal } from '../../auth/authenticator.ts'
+import { fitsPattern } from '../../auth/device-pattern.ts'
+import type { Principal } from '../../auth/principal.ts'
+import { type MqttSource, startMqttSource } from '../mqtt-source.ts'
+import { RecordingPipeline } from './recording-pipeline.ts'
+
+export interface TestSource extends AsyncDisposable {
+  readonly source: MqttSource
+  readonly port: number
+  readonly pipeline: RecordingPipeline
+  readonly metrics: Metrics
+  readonly refused: ReasonCode[]
+  count(name: string, labels?: Record<string, string>): Promise<number>
+}
+
+/** The MQTT source on a free port, with devices whose token is `t-` and their name; `gw-…` are fleet credentials for `gw-…` and `kid-…`. */
+export async function startTestSource(
+  mqtt: Partial<Config['mqtt']> = {},
+  pipeline = new RecordingPipeline(),
+): Promise<TestSource> {
+  const defaults = Value.Default(Config.properties.mqtt, {}) as Config['mqtt']
+  const metrics = createMetrics('test')
+  const refused: ReasonCode[] = []
+  const source = await startMqttSource(
+    { ...defaults, port: 0, host: '127.0.0.1', ...mqtt },
+    {
+      pipeline,
+      authenticator: new TestAuthenticator(),
+      log: silentLog,
+      metrics,
+      countRefused: (code) => refused.push(code),
+    },
+  )
+  return {
+    source,
+    port: source.port,
+    pipeline,
+    metrics,
+    refused,
+    async count(name, labels = {}) {
+      const metric = await metrics.registry.getSingleMetric(name)?.get()
+      const found = metric?.values.find(({ labels: own }) =>
+        Object.entries(labels).every(([label, value]) => own[label] === value),
+      )
+      return found?.value ?? Number.NaN
+    },
+    async [Symbol.asyncDispose]() {
+      pipeline.verdict = () => ({ kind: 'stored' })
+      const closed = source.close()
+      pipeline.settleAll()
+      await closed
+    },
+  }
+}
+
+/** `device` or `device@tenant`; tokens are `t-device`, or `t-device@tenant` outside of the default tenant. */
+class TestAuthenticator implements Authenticator {
+  authenticate(token: string | undefined, username?: string): Principal | AuthRefusal {
+    if (token === 't-unavailable') return 'unavailable'
+    if (token === 't-disabled') return 'disabled'
+    if (token?.startsWith('t-') !== true) return 'unknown'
+    const [device = '', tenant = 'default'] = token.slice(2).split('@')
+    if (username !== undefined && username !== device && username !== `${device}@${tenant}`) return 'unknown'
+    const fleet = device.startsWith('gw-')
+    return {
+      tenant,
+      device,
+      fleet,
+      credentialId: device,
+      allows: (other) => other === device || (fleet && fitsPattern('kid-*', other)),
+    }
+  }
+
+  admitDevice(): 'admitted' {
+    return 'admitted'
+  }
+}

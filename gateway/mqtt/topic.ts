@@ -1,0 +1,76 @@
+import { isUtf8 } from 'node:buffer'
+import { crc32 } from 'node:zlib'
+import type { Principal } from '../auth/principal.ts'
+import { reasonCode } from './packet-types.ts'
+
+/** What a PUBLISH to a topic is, for one credential: one message, a body that speaks for several devices, or nothing it may send. */
+export type TopicUse = 'telemetry' | 'fleet_body' | 'not_allowed'
+
+export interface PublishTopic {
+  /** As the device wrote it. */
+  readonly name: string
+  readonly use: TopicUse
+  /** Checksum of the name, from which those of its messages go on. */
+  readonly seed: number
+}
+
+/** Segments below `devices/{device}/` that are no telemetry: we publish there, or later will. */
+const reserved = new Set(['errors', 'commands', 'receipts'])
+
+/** What a credential may publish to a topic name, which has been checked for its syntax. */
+export function useOfTopic(name: string, principal: Principal): TopicUse {
+  const segments = name.split('/')
+  const [first, second, third] = segments
+  if (first === 'devices' && segments.length > 2) {
+    if (reserved.has(third as string)) return 'not_allowed'
+    // Another device of a fleet credential is checked against its pattern where the payload's devices are, too.
+    return second === 'me' || second === principal.device || principal.fleet ? 'telemetry' : 'not_allowed'
+  }
+  if (first === 'gateways' && second === 'me') {
+    if (!principal.fleet || reserved.has(third as string)) return 'not_allowed'
+    return third === 'telemetry' && segments.length === 3 ? 'fleet_body' : 'telemetry'
+  }
+  if (first === 'v1' && ((second === 'devices' && third === 'me') || second === 'gateway')) return 'telemetry'
+  return principal.fleet && !name.startsWith('$') ? 'telemetry' : 'not_allowed'
+}
+
+/** What is wrong with the bytes of a topic name, as a reason code (MQTT 5.0 §1.5.4, §4.7.1, §4.7.3); 0 for nothing. */
+export function faultOfTopicName(bytes: Buffer): number {
+  if (bytes.length === 0) return reasonCode.protocolError
+  if (bytes.includes(0) || !isUtf8(bytes)) return reasonCode.malformed
+  return bytes.includes(0x2b) || bytes.includes(0x23) ? reasonCode.topicNameInvalid : 0
+}
+
+/** Topics of one connection: a gateway has one for each of its devices. */
+const maxTopics = 1024
+
+/** The topics that a connection publishes to, found by their bytes: looking at a topic costs only once. */
+export class PublishTopics {
+  readonly #principal: Principal
+  readonly #byBytes = new Map<string, PublishTopic>()
+  #lastBytes = ''
+  #last: PublishTopic | undefined
+
+  constructor(principal: Principal) {
+    this.#principal = principal
+  }
+
+  /** @returns a reason code when the bytes are no topic name */
+  find(bytes: Buffer, start: number, end: number): PublishTopic | number {
+    const key = bytes.toString('latin1', start, end)
+    if (key === this.#lastBytes && this.#last !== undefined) return this.#last
+    let topic = this.#byBytes.get(key)
+    if (topic === undefined) {
+      const nameBytes = bytes.subarray(start, end)
+      const fault = faultOfTopicName(nameBytes)
+      if (fault !== 0) return fault
+      const name = nameBytes.toString()
+      topic = { name, use: useOfTopic(name, this.#principal), seed: crc32(nameBytes) }
+      if (this.#byBytes.size >= maxTopics) this.#byBytes.clear()
+      this.#byBytes.set(key, topic)
+    }
+    this.#lastBytes = key
+    this.#last = topic
+    return topic
+  }
+}
