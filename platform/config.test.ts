@@ -16,6 +16,7 @@ describe('configuration', () => {
     expect(config.mqtt.port).toBe(1883)
     expect(config.limits.device).toBe('1000:1')
     expect(config.kafka.brokers).toBeUndefined()
+    expect(config.redis.url).toBeUndefined()
     expect(changedSettings(config)).toEqual({})
   })
 

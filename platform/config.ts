@@ -28,8 +28,7 @@ export const settings: readonly Setting[] = flatten(Config)
 export function loadConfig(environment: NodeJS.ProcessEnv): Config {
   const problems: string[] = []
   const raw: Record<string, unknown> = {}
-  for (const setting of settings)
-    if (setting.schema.default !== undefined) put(raw, setting, structuredClone(setting.schema.default))
+  for (const setting of settings) put(raw, setting, structuredClone(setting.schema.default)) // sections are there even when empty
   readFile(environment, raw, problems)
   readEnvironment(environment, raw, problems)
   for (const setting of settings) {
