@@ -4,10 +4,14 @@ import { describe, expect, it } from 'vitest'
 import type { Reading, TelemetryEvent } from './telemetry-event.ts'
 import examples from './telemetry-event.v1.examples.json' with { type: 'json' }
 import schema from './telemetry-event.v1.json' with { type: 'json' }
+import { decodeTelemetry } from './telemetry-record.ts'
 
 const validator = Compile(schema as never)
 const problems = (value: unknown) =>
   validator.Errors(value)[1].map(({ instancePath, message }) => `${instancePath} ${message}`)
+
+const read = (record: Record<string, unknown>) =>
+  decodeTelemetry(Buffer.from(`${record.tenant}/${record.device}`), Buffer.from(JSON.stringify(record)))
 
 /** The compiler sees to it that these name every member of the types, and no other. */
 const eventMembers: Record<keyof Required<TelemetryEvent>, true> = {
@@ -56,6 +60,7 @@ describe('telemetry-event.v1.json', () => {
   it.each(examples.invalid)('refuses $why', ({ change, remove }) => {
     const { [remove ?? '']: _, ...rest } = examples.valid[0] as Record<string, unknown>
     expect(validator.Check({ ...rest, ...change })).toBe(false)
+    expect(read({ ...rest, ...change }), 'and so does our reader').toBeTypeOf('string')
   })
 
   it('names the members of the TypeScript type', () => {

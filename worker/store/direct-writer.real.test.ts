@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { holdDirectLock } from './direct-lock.ts'
 import { createDirectWriter, type WriteDirect } from './direct-writer.ts'
-import { baseUs, deadLetterOf, eventOf, eventually, type StoreDatabase, storeDatabase } from './store.fixture.ts'
+import { baseUs, deadLetterOf, eventOf, type StoreDatabase, storeDatabase } from './store.fixture.ts'
 import type { Store } from './store.ts'
 import { startProxy } from './store-proxy.fixture.ts'
 import type { StreamSlice } from './stream-slice.ts'
@@ -127,24 +126,5 @@ describe('the direct writer', () => {
     await closing.close()
     await writing
     await expect(write([numbered(1)], [])).rejects.toThrow('closed')
-  })
-})
-
-describe('the direct lock', () => {
-  it('lets one process in, and the next one when that has closed', async () => {
-    const first = await holdDirectLock(database.url)
-    await expect(holdDirectLock(database.url)).rejects.toMatchObject({ code: 'BRIDGE_SECOND_INSTANCE' })
-    await first.close()
-    const second = await holdDirectLock(database.url)
-    await second.close()
-  })
-
-  it('is taken again when its connection was lost', async () => {
-    await using lock = await holdDirectLock(database.url)
-    const kill = `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'fleetbridge lock'`
-    await database.sql.query(kill)
-    await eventually(async () => lock.held(), false)
-    await eventually(async () => lock.held(), true)
-    await expect(holdDirectLock(database.url)).rejects.toMatchObject({ code: 'BRIDGE_SECOND_INSTANCE' })
   })
 })

@@ -34,6 +34,8 @@ export interface Store extends Handle {
   offsets(stream: string, partitions: readonly number[]): Promise<Map<number, number>>
   /** Resolves when the database answers. */
   ping(): Promise<void>
+  /** The process's own, for what writes through this store. */
+  readonly log: Log
   /** Told of every write after its commit. */
   onStored: ((slices: readonly StreamSlice[], outcome: StoreOutcome) => void) | undefined
 }
@@ -95,6 +97,7 @@ export async function startStore({ databaseUrl, poolSize, retention, log, metric
   }
 
   const store: Omit<Store, keyof Handle> = {
+    log,
     onStored: undefined,
     async write(slices) {
       if (closing) throw new BridgeError('BRIDGE_EVENT_LOG_UNAVAILABLE', 'the store is closed')
