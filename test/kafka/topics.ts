@@ -34,7 +34,12 @@ export async function readTopic(brokers: string, topic: string): Promise<ReadRec
   const kafka = createKafka(brokers.split(','), 'test-reader', silentLog)
   const admin = kafka.admin()
   await admin.connect()
-  const offsets = await admin.fetchTopicOffsets(topic)
+  let offsets: Awaited<ReturnType<typeof admin.fetchTopicOffsets>> = []
+  // A broker that has just started does not lead its partitions yet, which kafkajs' admin takes for an answer.
+  await until(`${topic} has leaders`, async () => {
+    offsets = await admin.fetchTopicOffsets(topic).catch(() => [])
+    return offsets.length > 0
+  })
   await admin.disconnect()
   let missing = offsets.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0)
   if (missing === 0) return []
