@@ -5,7 +5,7 @@ import { createMetrics } from '#platform/metrics.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
 import { opsPort, reachableHost } from '../addresses.ts'
 import { print } from '../output.ts'
-import { asPortError, needPorts } from '../ports.ts'
+import { needPorts } from '../ports.ts'
 import { ProcessParts } from '../process-parts.ts'
 import { version } from '../version.ts'
 import { distributedConfig, needSchema } from './distributed.ts'
@@ -14,12 +14,11 @@ export async function gateway(): Promise<void> {
   const { config, databaseUrl } = distributedConfig('gateway')
   const log = createLog('fleetbridge-gateway', config.log.level)
   const port = opsPort(config.ops.port, 'gateway')
-  const ports = [
+  await needPorts([
     { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
     { variable: 'BRIDGE_HTTP_PORT', ...config.http },
     { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port },
-  ]
-  await needPorts(ports)
+  ])
   await needSchema(databaseUrl, log)
   log.info({ version, settings: changedSettings(config) }, 'starting')
   const metrics = createMetrics(version)
@@ -28,7 +27,7 @@ export async function gateway(): Promise<void> {
     // Before the gateway, so that /readyz is there while it starts and while it stops.
     let running: Gateway | undefined
     const ready = () => running?.ready() ?? { ok: false, detail: { starting: true } }
-    const ops = parts.add('ops listener', await startOpsListener({ host: config.ops.host, port, metrics, ready }))
+    const ops = parts.add('ops listener', await startOpsListener({ host: config.ops.host, port, metrics, ready, log }))
     running = parts.add('gateway', await startGateway(config, { databaseUrl, log, metrics }))
     parts.started()
     const { mqttPort, httpPort, eventLog, rateLimiter, ackLevel } = running
@@ -38,6 +37,6 @@ export async function gateway(): Promise<void> {
     )
   } catch (error) {
     await parts.closeAll()
-    throw asPortError(error, ports)
+    throw error
   }
 }

@@ -5,7 +5,7 @@ import { startOpsListener } from '#platform/ops-listener.ts'
 import { startWorker, type Worker } from '#worker/worker.ts'
 import { opsPort, reachableHost } from '../addresses.ts'
 import { print } from '../output.ts'
-import { asPortError, needPorts } from '../ports.ts'
+import { needPorts } from '../ports.ts'
 import { ProcessParts } from '../process-parts.ts'
 import { version } from '../version.ts'
 import { distributedConfig, needSchema } from './distributed.ts'
@@ -14,8 +14,7 @@ export async function worker(): Promise<void> {
   const { config, databaseUrl } = distributedConfig('worker')
   const log = createLog('fleetbridge-worker', config.log.level)
   const port = opsPort(config.ops.port, 'worker')
-  const ports = [{ variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port }]
-  await needPorts(ports)
+  await needPorts([{ variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port }])
   await needSchema(databaseUrl, log)
   log.info({ version, settings: changedSettings(config) }, 'starting')
   const metrics = createMetrics(version)
@@ -24,7 +23,7 @@ export async function worker(): Promise<void> {
     // Before the worker, so that /readyz is there while it starts and while it stops.
     let running: Worker | undefined
     const ready = () => running?.ready() ?? { ok: false, detail: { starting: true } }
-    const ops = parts.add('ops listener', await startOpsListener({ host: config.ops.host, port, metrics, ready }))
+    const ops = parts.add('ops listener', await startOpsListener({ host: config.ops.host, port, metrics, ready, log }))
     running = parts.add('worker', await startWorker(config, { log, metrics }))
     parts.started()
     await print(
@@ -32,6 +31,6 @@ export async function worker(): Promise<void> {
     )
   } catch (error) {
     await parts.closeAll()
-    throw asPortError(error, ports)
+    throw error
   }
 }

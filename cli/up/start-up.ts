@@ -18,7 +18,7 @@ import { startWorker } from '#worker/worker.ts'
 import { opsPort, reachableHost } from '../addresses.ts'
 import { findInstance, forgetInstance, writeInstance } from '../instance.ts'
 import { print } from '../output.ts'
-import { asPortError, needPorts, type WantedPort } from '../ports.ts'
+import { needPorts } from '../ports.ts'
 import { ProcessParts } from '../process-parts.ts'
 import { quoted } from '../registry.ts'
 import { version } from '../version.ts'
@@ -42,8 +42,11 @@ export async function up(): Promise<void> {
   const log = createLog('fleetbridge', config.log.level)
   const dataDir = openDataDir(config.dataDir)
   refuseSecond(dataDir)
-  const ports = portsOf(config)
-  await needPorts(ports)
+  await needPorts([
+    { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
+    { variable: 'BRIDGE_HTTP_PORT', ...config.http },
+    { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port: opsPort(config.ops.port, 'gateway') },
+  ])
   log.info({ version, settings: changedSettings(config) }, 'starting')
   const parts = new ProcessParts(log, config.shutdownMs)
   try {
@@ -51,7 +54,7 @@ export async function up(): Promise<void> {
     parts.started()
   } catch (error) {
     await parts.closeAll()
-    throw asPortError(error, ports)
+    throw error
   }
 }
 
@@ -72,6 +75,7 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
       host: config.ops.host,
       port: opsPort(config.ops.port, 'gateway'),
       metrics,
+      log,
       ready: () => gateway?.ready() ?? starting,
     }),
   )
@@ -204,12 +208,4 @@ function refuseSecond(dataDir: string): void {
     `fleetbridge runs on ${dataDir} already, as process ${running.pids.fleetbridge} (${running.mqtt}, ${running.http}). ` +
       'Stop it first, or give this one its own BRIDGE_DATA_DIR and ports.',
   )
-}
-
-function portsOf(config: Config): WantedPort[] {
-  return [
-    { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
-    { variable: 'BRIDGE_HTTP_PORT', ...config.http },
-    { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port: opsPort(config.ops.port, 'gateway') },
-  ]
 }
