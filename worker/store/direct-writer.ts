@@ -1,4 +1,5 @@
 import { BridgeError } from '#platform/errors.ts'
+import type { Log } from '#platform/log.ts'
 import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Store } from './store.ts'
@@ -33,7 +34,7 @@ interface Waiting {
 }
 
 /** Takes over the stream `direct` of this database: a writer that had it is fenced. Waits until the database is there. */
-export async function createDirectWriter(store: Store): Promise<WriteDirect> {
+export async function createDirectWriter(store: Store, log: Log = store.log): Promise<WriteDirect> {
   let offset = await claim(store)
   let queue: Waiting[] = []
   let running = false
@@ -45,13 +46,13 @@ export async function createDirectWriter(store: Store): Promise<WriteDirect> {
       const group = nextGroup(queue)
       queue = queue.slice(group.length)
       try {
-        offset = await writeGroup(store, offset, group)
+        offset = await writeGroup(store, log, offset, group)
         for (const { resolve } of group) resolve()
       } catch (error) {
         if (error instanceof BridgeError && error.code === 'BRIDGE_OFFSET_FENCED') takenOver = error
         for (const { reject } of group) reject(error)
         if (takenOver === undefined) continue
-        store.log.error({ err: takenOver }, 'another gateway writes to this database: nothing more is taken here')
+        log.error({ err: takenOver }, 'another gateway writes to this database: nothing more is taken here')
         for (const { reject } of queue.splice(0)) reject(takenOver)
       }
     }
@@ -104,7 +105,7 @@ function nextGroup(queue: readonly Waiting[]): Waiting[] {
 }
 
 /** @returns the next offset */
-async function writeGroup(store: Store, fromOffset: number, group: readonly Waiting[]): Promise<number> {
+async function writeGroup(store: Store, log: Log, fromOffset: number, group: readonly Waiting[]): Promise<number> {
   let slice = sliceOf(fromOffset, group)
   let loggedAt = -Infinity
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(longestPauseMs, pauseMs * 2)) {
@@ -115,7 +116,7 @@ async function writeGroup(store: Store, fromOffset: number, group: readonly Wait
       if (isClosed(error)) throw error
       if (performance.now() - loggedAt > logEveryMs) {
         loggedAt = performance.now()
-        store.log.warn({ err: error }, 'Postgres did not take a batch; trying again')
+        log.warn({ err: error }, 'Postgres did not take a batch; trying again')
       }
     }
     const found = await findOffset(store)
@@ -123,7 +124,7 @@ async function writeGroup(store: Store, fromOffset: number, group: readonly Wait
     if (found !== undefined && found > slice.fromOffset) throw takenOverBy(slice, found)
     if (found !== undefined && found < slice.fromOffset) {
       // A standby without the last commits took over. What they held was acknowledged and is gone; what is in hand is not.
-      store.log.error({ found, expected: slice.fromOffset }, 'the database lost commits that were acknowledged')
+      log.error({ found, expected: slice.fromOffset }, 'the database lost commits that were acknowledged')
       slice = sliceOf((await claimed(store)) ?? slice.fromOffset, group)
     } else await new Promise((resolve) => setTimeout(resolve, pauseMs))
   }
