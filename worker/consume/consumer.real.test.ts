@@ -202,7 +202,7 @@ it('reads again after writes that failed, were fenced or whose outcome is not kn
   await until('the lag is 0', () => worker.state().lag === 0)
   expect(await bench.values()).toEqual(upTo(1000))
   expect(await bench.counts()).toEqual({ stored: 1000, duplicate: 0, parked: 0 })
-  expect(writes, "each kind of failure was met").toBeGreaterThan(3)
+  expect(writes, 'each kind of failure was met').toBeGreaterThan(3)
 })
 
 it('shares the partitions with a second worker that comes and goes while records flow', async () => {
