@@ -93,11 +93,12 @@ function storedLines(stored: StoredReport): [string, string][] {
   return lines
 }
 
-function verdictText({ ok, compared }: Report): string {
+function verdictText({ ok, compared, acked }: Report): string {
   if (!compared) return 'not compared with the rows'
-  return ok
-    ? 'every acknowledged message is stored exactly once'
-    : 'FAILED: what was acknowledged is not what is stored'
+  if (!ok) return 'FAILED: the rows are not what was sent and acknowledged'
+  return acked === 0
+    ? 'nothing was acknowledged, so nothing had to be stored'
+    : 'every acknowledged message is stored exactly once'
 }
 
 function rateText({ rate, durationMs, stopped }: Report): string {
