@@ -15,6 +15,8 @@ export interface LinkSink {
   onBrokerPacket(bytes: Buffer, start: number, body: number, end: number): void
   /** The broker has ended the connection, or never took it. */
   onBrokerClosed(): void
+  /** Ends the connection for a fault of ours. */
+  fail(error: unknown): void
 }
 
 /**
@@ -189,13 +191,21 @@ export class Link extends Duplex implements FrameSink {
   override _read(): void {}
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
-    this.#framer.push(chunk)
+    this.#read(chunk)
     callback()
   }
 
   override _writev(chunks: { chunk: Buffer }[], callback: (error?: Error | null) => void): void {
-    this.#framer.push(Buffer.concat(chunks.map(({ chunk }) => chunk)))
+    this.#read(Buffer.concat(chunks.map(({ chunk }) => chunk)))
     callback()
+  }
+
+  #read(bytes: Buffer): void {
+    try {
+      this.#framer.push(bytes)
+    } catch (error) {
+      this.#sink.fail(error)
+    }
   }
 
   #onConnack(bytes: Buffer): void {

@@ -42,6 +42,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   readonly #framer: Framer
   readonly #openedMs = performance.now()
   #state: State = 'new'
+  #enteredMs = 0
   #paused = 0
   #unreadSinceMs = 0
   #pings = 0
@@ -77,6 +78,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
         this.#front.countConnect('timeout')
         this.#end('connect_timeout', undefined)
       }
+    } else if (this.#state === 'connecting') {
+      if (nowMs - this.#enteredMs > connectTimeoutMs) this.#end('connect_timeout', undefined)
     } else if (this.#state === 'open') {
       if (this.#ending !== undefined) {
         if (nowMs >= this.#ending.atMs) this.#endAsHeld(this.#ending)
@@ -90,18 +93,13 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
 
   /** We are stopping: reads no more, and ends once everything in hand has its answer. */
   shutDown(): void {
-    if (this.#state === 'open') {
-      this.#pause(paused.ending)
-      if (this.isIdle) this.#end(stopping.reason, stopping.code)
-    } else this.#end(stopping.reason, undefined)
+    if (this.#ending !== undefined) this.#endAsHeld(this.#ending)
+    else if (this.#state === 'open' && !this.isIdle) this.#pause(paused.ending)
+    else this.#end(stopping.reason, stopping.code)
   }
 
   takeOver(): void {
     this.#end('taken_over', reasonCode.sessionTakenOver)
-  }
-
-  destroy(): void {
-    this.#socket.destroy()
   }
 
   onFrame(bytes: Buffer, start: number, body: number, end: number): boolean {
@@ -195,13 +193,18 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     this.#guarded(() => this.#framer.push(chunk))
   }
 
-  /** Whatever goes wrong in reading ends this connection alone. */
+  /** Whatever goes wrong ends this connection alone. */
+  fail(error: unknown): void {
+    this.#front.log.error({ err: error }, 'an MQTT connection failed and was closed')
+    this.#socket.destroy()
+    this.#leave('internal')
+  }
+
   #guarded(read: () => void): void {
     try {
       read()
     } catch (error) {
-      this.#front.log.error({ err: error }, 'an MQTT connection failed and was closed')
-      this.#end('internal', reasonCode.unspecified)
+      this.fail(error)
     }
     if (this.#pings > 0 && this.#state === 'open') {
       const pongs = Buffer.alloc(this.#pings * 2)
@@ -225,21 +228,22 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       return true
     }
     this.#connect = judged
-    const client = this.#front.clients.get(judged.principal, judged.clientId)
     this.#pause(paused.connecting)
-    const delayMs = client.pacing.delayMs(performance.now())
-    if (delayMs === 0) this.#enter(judged, client)
+    const delayMs = this.#front.clients.get(judged.principal, judged.clientId).pacing.delayMs(performance.now())
+    if (delayMs === 0) this.#enter(judged)
     else {
       this.#state = 'delayed'
-      this.#delay = setTimeout(() => this.#guarded(() => this.#enter(judged, client)), delayMs)
+      this.#delay = setTimeout(() => this.#guarded(() => this.#enter(judged)), delayMs)
     }
     return true
   }
 
-  #enter(connect: AcceptedConnect, client: Client): void {
-    this.#delay = undefined
+  #enter(connect: AcceptedConnect): void {
     if (this.#state === 'closed') return
     this.#state = 'connecting'
+    this.#enteredMs = performance.now()
+    // Looked up only now: one without a connection may be forgotten at any time.
+    const client = this.#front.clients.get(connect.principal, connect.clientId)
     const older = client.connection
     client.connection = this
     older?.takeOver()
@@ -264,10 +268,9 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       case packetType.puback:
       case packetType.pubrec:
       case packetType.pubcomp:
-        this.#link?.send(Buffer.from(bytes.subarray(start, end)))
-        return 0
+        return this.#passOn({ broker: Buffer.from(bytes.subarray(start, end)) })
       case packetType.disconnect:
-        this.#onDisconnect(Buffer.from(bytes.subarray(start, end)), end - body)
+        this.#onDisconnect(Buffer.from(bytes.subarray(start, end)), end > body ? (bytes[body] as number) : 0)
         return 0
       default:
         return reasonCode.protocolError
@@ -278,11 +281,11 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     if (typeof packets === 'number') return packets
     if (packets.client !== undefined) this.write(packets.client)
     if (packets.broker !== undefined) this.#link?.send(packets.broker)
-    return 0
+    return (this.#link?.readableLength ?? 0) > maxUnreadBytes ? reasonCode.messageRateTooHigh : 0
   }
 
-  #onDisconnect(packet: Buffer, length: number): void {
-    const keepsWill = this.#connect?.version === 5 && length > 0 && packet[2] === reasonCode.disconnectWithWill
+  #onDisconnect(packet: Buffer, code: number): void {
+    const keepsWill = this.#connect?.version === 5 && code === reasonCode.disconnectWithWill
     if (!keepsWill) this.#will = undefined
     this.#link?.finish(packet)
     this.#end('client_disconnected', undefined)

@@ -24,6 +24,8 @@ export interface MqttSourceOptions {
 /** A connection with answers to write. */
 export interface Flushable {
   flush(): void
+  /** Ends it for a fault of ours. */
+  fail(error: unknown): void
 }
 
 export interface FrontCounters {
@@ -78,7 +80,13 @@ export class Front {
   #flush(): void {
     const connections = this.#dirty
     this.#dirty = []
-    for (const connection of connections) connection.flush()
+    for (const connection of connections) {
+      try {
+        connection.flush()
+      } catch (error) {
+        connection.fail(error)
+      }
+    }
   }
 }
 

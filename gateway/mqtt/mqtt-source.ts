@@ -12,7 +12,7 @@ export interface MqttSource extends Handle {
   readonly port: number
 }
 
-const tickMs = 100
+const tickMs = 250
 const pruneMs = 10_000
 
 /**
@@ -30,7 +30,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
   let prunedMs = performance.now()
   const clock = setInterval(() => {
     const nowMs = performance.now()
-    for (const connection of connections) connection.tick(nowMs)
+    for (const connection of connections) tick(connection, nowMs)
     if (nowMs - prunedMs > pruneMs) {
       prunedMs = nowMs
       front.clients.prune(nowMs)
@@ -68,5 +68,13 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     clearInterval(clock)
     await broker.close()
     throw error
+  }
+}
+
+function tick(connection: Connection, nowMs: number): void {
+  try {
+    connection.tick(nowMs)
+  } catch (error) {
+    connection.fail(error)
   }
 }

@@ -3,6 +3,7 @@ import type { Principal } from '../auth/principal.ts'
 import type { Lane } from '../envelope.ts'
 import { fleetMembers, type JsonMember } from '../normalize/split-json.ts'
 import type { Verdict } from '../verdict.ts'
+import { answerPackets, pubcomp } from './answer-packets.ts'
 import { answerTo, eventLogAway, type Withheld } from './answers.ts'
 import type { Client } from './client.ts'
 import type { Will } from './connect.ts'
@@ -10,7 +11,7 @@ import { RecentAnswers } from './dup-memory.ts'
 import type { Front } from './front.ts'
 import { InHand } from './in-hand.ts'
 import { FleetBody, FleetItem, Message, type MessageOwner, pending, type Refused, withheld } from './message.ts'
-import { type ProtocolVersion, packetType, reasonCode } from './packet-types.ts'
+import { type ProtocolVersion, reasonCode } from './packet-types.ts'
 import type { PublishPacket } from './publish-packet.ts'
 import { type PublishTopic, PublishTopics } from './topic.ts'
 
@@ -27,6 +28,8 @@ export interface IntakeHost {
   fault(code: number): void
   /** A packet that was put off may be taken now. */
   onRoom(): void
+  /** Ends the connection for a fault of ours. */
+  fail(error: unknown): void
 }
 
 export interface IntakeSettings {
@@ -127,7 +130,7 @@ export class PublishIntake implements MessageOwner {
     const packetId = bytes.readUInt16BE(body)
     const isKnown = this.#client.received.delete(packetId)
     const code = isKnown || this.#version < 5 ? reasonCode.success : reasonCode.packetIdNotFound
-    this.#host.write(answerPacket(packetType.pubcomp, packetId, code))
+    this.#host.write(pubcomp(packetId, code))
     return 0
   }
 
@@ -188,24 +191,21 @@ export class PublishIntake implements MessageOwner {
     else this.#host.onRoom()
   }
 
+  fail(error: unknown): void {
+    this.#host.fail(error)
+  }
+
   writeAnswers(): void {
     const answered = this.#inHand.takeAnswered()
     if (answered === undefined) return
-    const bytes = Buffer.allocUnsafe(answered.count * 5)
-    let length = 0
     const nowMs = performance.now()
     let message: Message | undefined = answered.first
     for (let left = answered.count; left > 0 && message !== undefined; left--, message = message.next) {
       const { qos, packetId, checksum, answer } = message
-      bytes[length++] = (qos === 1 ? packetType.puback : packetType.pubrec) << 4
-      bytes[length++] = answer === reasonCode.success ? 2 : 3
-      bytes[length++] = packetId >> 8
-      bytes[length++] = packetId & 0xff
-      if (answer !== reasonCode.success) bytes[length++] = answer
       if (qos === 1) this.#recent.add(packetId, checksum, answer, nowMs)
       else if (answer < reasonCode.unspecified) this.#client.received.set(packetId, checksum)
     }
-    this.#host.write(bytes.subarray(0, length))
+    this.#host.write(answerPackets(answered.first, answered.count))
   }
 
   /** Time passes: a message that the event log has not answered for by its deadline ends the connection, or a client would wait for ever. */
@@ -240,24 +240,21 @@ export class PublishIntake implements MessageOwner {
   }
 
   #takeUnanswered(packet: PublishPacket, topic: PublishTopic, payload: Buffer, chunk: Buffer): boolean {
-    if (topic.use === 'not_allowed') {
-      this.#front.countRefused('not_allowed')
-      this.#front.counters.qos0Dropped.inc({ reason: 'not_allowed' })
-      this.#front.errors.tell(this.#principal, { code: 'not_allowed' }, this.#host.nowMs)
-      return true
-    }
+    if (topic.use === 'not_allowed') return this.#drop('not_allowed')
     const members = topic.use === 'fleet_body' ? fleetMembers(payload, maxFleetItems) : undefined
     const weight = weightOf(members)
-    if (!this.#hasRoom(payload.length, weight)) {
-      if (performance.now() - this.#movedMs <= qos0PatienceMs) return false
-      this.#front.countRefused('queue_full')
-      this.#front.counters.qos0Dropped.inc({ reason: 'queue_full' })
-      this.#front.errors.tell(this.#principal, { code: 'queue_full' }, this.#host.nowMs)
-      return true
-    }
+    if (!this.#hasRoom(payload.length, weight))
+      return performance.now() - this.#movedMs > qos0PatienceMs && this.#drop('queue_full')
     const message = this.#message(packet, topic, kept(payload, chunk), 0)
     message.weight = weight
     this.#push(message, members)
+    return true
+  }
+
+  #drop(code: 'not_allowed' | 'queue_full'): true {
+    this.#front.countRefused(code)
+    this.#front.counters.qos0Dropped.inc({ reason: code })
+    this.#front.errors.tell(this.#principal, { code }, this.#host.nowMs)
     return true
   }
 
@@ -437,10 +434,4 @@ function weightOf(members: readonly JsonMember[] | undefined): number {
 /** A small payload must not keep the whole chunk alive in which it came. */
 function kept(payload: Buffer, chunk: Buffer): Buffer {
   return chunk.length > 2048 && payload.length * 4 < chunk.length ? Buffer.from(payload) : payload
-}
-
-function answerPacket(type: number, packetId: number, code: number): Buffer {
-  return code === reasonCode.success
-    ? Buffer.from([type << 4, 2, packetId >> 8, packetId & 0xff])
-    : Buffer.from([type << 4, 3, packetId >> 8, packetId & 0xff, code])
 }

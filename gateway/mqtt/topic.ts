@@ -43,6 +43,8 @@ export function faultOfTopicName(bytes: Buffer): number {
 
 /** Topics of one connection: a gateway has one for each of its devices. */
 const maxTopics = 1024
+/** Longer names are looked at each time, so that nobody fills the memory with them. */
+const maxKnownBytes = 512
 
 /** The topics that a connection publishes to, found by their bytes: looking at a topic costs only once. */
 export class PublishTopics {
@@ -66,6 +68,7 @@ export class PublishTopics {
       if (fault !== 0) return fault
       const name = nameBytes.toString()
       topic = { name, use: useOfTopic(name, this.#principal), seed: crc32(nameBytes) }
+      if (nameBytes.length > maxKnownBytes) return topic
       if (this.#byBytes.size >= maxTopics) this.#byBytes.clear()
       this.#byBytes.set(key, topic)
     }
