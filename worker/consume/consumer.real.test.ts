@@ -1,5 +1,5 @@
-import type { Producer } from 'kafkajs'
-import { expect, inject, it } from 'vitest'
+import { Kafka, type Consumer as KafkaConsumer, type Producer } from 'kafkajs'
+import { expect, inject, it, vi } from 'vitest'
 import { createKafka } from '#platform/kafka-client.ts'
 import { silentLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
@@ -8,7 +8,7 @@ import { type EncodedRecord, encodeTelemetry } from '#schema/telemetry-record.ts
 import { type FreshTopics, freshTopics, numberedEvent, until } from '#test/kafka/topics.ts'
 import { deadLetterOf, type StoreDatabase, storeDatabase } from '../store/store.fixture.ts'
 import type { Store } from '../store/store.ts'
-import { type Consumer, startConsumer } from './consumer.ts'
+import { type Consumer, type ConsumerOptions, startConsumer } from './consumer.ts'
 
 const brokers = inject('kafkaBrokers')
 
@@ -35,10 +35,13 @@ class Bench implements AsyncDisposable {
   }
 
   /** A worker of its own: store and consumer. */
-  async worker(wrap: (store: Store) => Store = (store) => store): Promise<Consumer & { store: Store }> {
+  async worker(
+    wrap: (store: Store) => Store = (store) => store,
+    more: Partial<ConsumerOptions> = {},
+  ): Promise<Consumer & { store: Store }> {
     const store = await this.database.open()
     const metrics = createMetrics('test')
-    const consumer = startConsumer({ kafka: this.topics.kafka, store: wrap(store), log: silentLog, metrics })
+    const consumer = startConsumer({ kafka: this.topics.kafka, store: wrap(store), log: silentLog, metrics, ...more })
     const close = async () => {
       await consumer.close()
       await store.close()
@@ -294,6 +297,27 @@ it('notices also while it runs that kafkajs went to the earliest record by itsel
   resolve()
   await until('it is stopped', () => worker.state().stopped.length === 1)
   expect(await bench.values()).toEqual(upTo(102))
+})
+
+it('replaces a client that has gone quiet while records lie unread', async () => {
+  const made: KafkaConsumer[] = []
+  const create = Kafka.prototype.consumer
+  vi.spyOn(Kafka.prototype, 'consumer').mockImplementation(function (this: Kafka, config) {
+    const consumer = create.call(this, config)
+    made.push(consumer)
+    return consumer
+  })
+  await using bench = await Bench.open()
+  const metrics = createMetrics('test')
+  const worker = await bench.worker(undefined, { quietMs: 1500, metrics })
+  await bench.numbers(0, 10)
+  await until('10 rows', async () => (await bench.values()).length === 10)
+  made[0]?.pause([{ topic: bench.topics.telemetry }]) // behind the worker's back
+  await bench.numbers(10, 20)
+  await until('20 rows', async () => (await bench.values()).length === 20)
+  expect(made).toHaveLength(2)
+  expect(await metrics.registry.metrics()).toContain('fleetbridge_consumer_restarts_total{reason="quiet"} 1')
+  expect(worker.state()).toMatchObject({ joined: true, partitions: 7 })
 })
 
 it('starts a topic that was made again from its beginning', async () => {
