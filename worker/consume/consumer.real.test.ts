@@ -320,22 +320,26 @@ it('replaces a client that has gone quiet while records lie unread', async () =>
   expect(worker.state()).toMatchObject({ joined: true, partitions: 7 })
 })
 
-it('starts a topic that was made again from its beginning', async () => {
-  await using bench = await Bench.open()
-  await bench.numbers(0, 100)
-  const first = await bench.worker()
-  await until('100 rows', async () => (await bench.values()).length === 100)
-  await first.close()
-  const admin = createKafka([brokers], 'test', silentLog).admin()
-  await admin.connect()
-  await admin.deleteTopics({ topics: [bench.topics.telemetry] })
-  await until('the topic is gone', async () => !(await admin.listTopics()).includes(bench.topics.telemetry))
-  const made = { topic: bench.topics.telemetry, numPartitions: 4, replicationFactor: 1 }
-  await until('the topic is made again', () => admin.createTopics({ topics: [made], waitForLeaders: false }))
-  await admin.disconnect()
-  await new Promise((resolve) => setTimeout(resolve, 500))
-  await bench.numbers(100, 300)
-  await bench.worker()
-  await until('300 rows', async () => (await bench.values()).length === 300)
-  expect(await bench.values()).toEqual(upTo(300))
-})
+it.each(['while no worker runs', 'under a running worker'])(
+  'starts a topic that was made again %s from its beginning',
+  async (when) => {
+    await using bench = await Bench.open()
+    await bench.numbers(0, 100)
+    const first = await bench.worker()
+    await until('100 rows', async () => (await bench.values()).length === 100)
+    if (when === 'while no worker runs') await first.close()
+    const admin = createKafka([brokers], 'test', silentLog).admin()
+    await admin.connect()
+    await admin.deleteTopics({ topics: [bench.topics.telemetry] })
+    await until('the topic is gone', async () => !(await admin.listTopics()).includes(bench.topics.telemetry))
+    const made = { topic: bench.topics.telemetry, numPartitions: 4, replicationFactor: 1 }
+    await until('the topic is made again', () => admin.createTopics({ topics: [made], waitForLeaders: false }))
+    await admin.disconnect()
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    await bench.numbers(100, 400)
+    if (when === 'while no worker runs') await bench.worker()
+    await until('400 rows', async () => (await bench.values()).length === 400, 40_000)
+    expect(await bench.values()).toEqual(upTo(400))
+  },
+  60_000,
+)

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
+import { checkTopics } from '#platform/kafka-topics-admin.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import type { Store } from '../store/store.ts'
@@ -31,6 +32,7 @@ export interface Consumer extends Handle {
 }
 
 const watchEveryMs = 2000
+const roundsPerCheck = 5
 const restartPauseMs = 1000
 const silentMs = 30_000
 const joinMs = 60_000
@@ -103,16 +105,27 @@ export function startConsumer(options: ConsumerOptions): Consumer {
   /** Keeps the lag up to date, also of partitions from which nothing comes, and sees when the client has gone quiet. */
   async function watch(): Promise<void> {
     const { signal } = stopping
+    let rounds = 0
     for (;;) {
       await sleep(watchEveryMs, undefined, { ref: false, signal }).catch(() => undefined)
       if (signal.aborted) return
       try {
         await refreshBounds(session, admin)
+        if (++rounds % roundsPerCheck === 0 && (await isAnotherLog(session))) await session.resync()
       } catch {
         continue // Kafka is away: nobody reads anything then
       }
       if (isQuiet()) await replace('quiet')
     }
+  }
+
+  /** A topic that was deleted and made again under our feet; kafkajs goes on in it at the old offsets. */
+  async function isAnotherLog({ positions }: Session): Promise<boolean> {
+    const { streams } = await checkTopics(kafka, log)
+    const changed = positions.running.find(({ topic, stream }) => streams.get(topic) !== stream)
+    if (changed !== undefined)
+      log.error({ topic: changed.topic }, 'the topic was made again: reading it from its beginning')
+    return changed !== undefined
   }
 
   /** kafkajs has been seen to stop fetching after a rebalance without a word. */

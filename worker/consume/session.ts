@@ -249,7 +249,17 @@ export class Session {
       const position = this.positions.get(batch.topic, batch.partition)
       if (position?.next === undefined || position.stopped !== undefined || !isCurrent()) return
       position.high = Math.max(position.high, Number(batch.highWatermark))
-      if (Number((batch as unknown as { fetchedOffset: string }).fetchedOffset) > position.next) {
+      const fetchedOffset = Number((batch as unknown as { fetchedOffset: string }).fetchedOffset)
+      if (fetchedOffset < position.next) {
+        // kafkajs has gone back by itself: the log is shorter than it was, or it is another one under the old name.
+        this.parts.log.warn(
+          { topic: batch.topic, partition: batch.partition, fetchedOffset },
+          'the log went back; reading the offsets again',
+        )
+        void this.resync()
+        return
+      }
+      if (fetchedOffset > position.next) {
         await this.explainGap(position, position.next, isCurrent)
         if (position.stopped !== undefined || !isCurrent()) return
       }
