@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { addDevices, addFleetCredential } from '#cli/registry.ts'
 import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
 import { freePort } from '#test/servers/server-process.ts'
 import { BridgeProcess, run } from './process.ts'
@@ -69,23 +71,33 @@ export class Stack implements AsyncDisposable {
 
   /** Tokens of new devices, by name. */
   async addDevices(prefix: string, count: number): Promise<Map<string, string>> {
-    const csv = await run(['devices', 'add', '--count', String(count), '--prefix', prefix, '--csv'], this.env)
-    return new Map(
-      csv
-        .trim()
-        .split('\n')
-        .map((line) => line.split(',') as [string, string]),
-    )
+    const ids = Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`)
+    return this.#registered(async (client) => {
+      const made = await addDevices(client, 'default', ids)
+      return new Map(made.map(({ device, token }) => [device, token]))
+    })
   }
 
   async addDevice(name: string): Promise<string> {
-    return (await run(['devices', 'add', name], this.env)).trim()
+    return this.#registered(async (client) => (await addDevices(client, 'default', [name]))[0]?.token as string)
   }
 
   async addFleet(name: string): Promise<string> {
-    return (
-      JSON.parse(await run(['credentials', 'add', '--fleet', '--name', name, '--json'], this.env)) as { token: string }
-    ).token
+    return this.#registered(
+      async (client) => (await addFleetCredential(client, { tenant: 'default', name, pattern: undefined })).token,
+    )
+  }
+
+  /** The registry's own functions, without a process for each; a moment later the gateway knows what they wrote. */
+  async #registered<Result>(write: (client: pg.Client) => Promise<Result>): Promise<Result> {
+    const client = new pg.Client(this.env.DATABASE_URL)
+    await client.connect()
+    try {
+      return await write(client)
+    } finally {
+      await client.end()
+      await sleep(100)
+    }
   }
 
   async rows(

@@ -72,7 +72,7 @@ export function deadLetterOf(more: Partial<DeadLetter> = {}): DeadLetter {
     stage: 'decode',
     code: 'malformed',
     message: 'not JSON',
-    acknowledged: false,
+    acknowledged: true,
     ingestTimeUs: baseUs,
     payload: Buffer.from('{"a":'),
     ...more,

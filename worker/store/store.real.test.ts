@@ -212,6 +212,15 @@ describe('dead letters', () => {
     expect(await offsetsOf(log.stream)).toEqual({ next_offset: 4, stored: 0, duplicate: 2, parked: 2, readings: 0 })
   })
 
+  it('that were refused at the gateway are kept, and not counted: they were never accepted', async () => {
+    const log = newLog()
+    const letter = deadLetterOf({ acknowledged: false })
+    expect(await log.write(store, letter)).toEqual({ stored: 0, duplicate: 0, parked: 0, readings: 0 })
+    expect(await database.rows('select acknowledged from dead_letter where id = $1', [letter.id])).toEqual([
+      { acknowledged: false },
+    ])
+  })
+
   it('can be stored whatever they hold', async () => {
     const log = newLog()
     const outcome = await log.write(

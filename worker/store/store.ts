@@ -149,7 +149,7 @@ function pause(attempts: number): Promise<void> {
 function registerMetrics(metrics: Metrics) {
   const messages = metrics.counter(
     'fleetbridge_stored_messages_total',
-    'Messages of the event log by what became of them: rows, nothing new, a dead letter',
+    'Accepted messages by what became of them: rows, nothing new, a dead letter',
     ['result'],
     [{ result: 'stored' }, { result: 'duplicate' }, { result: 'parked' }],
   )

@@ -227,6 +227,8 @@ async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate
   const fresh = new Set(await insertDeadLetters(client, rows))
   // One that the log holds twice is a duplicate the second time.
   for (const row of rows) {
+    // Refused at the gateway, and counted there: accepted = stored + duplicate + parked holds without it.
+    if (!row.deadLetter.acknowledged) continue
     if (fresh.has(row)) row.progress.parked++
     else row.progress.duplicate++
   }
