@@ -31,7 +31,10 @@ for (const command of [
   createSqlCommand(),
   createDevicesCommand(),
   createCredentialsCommand(),
-  createSimulateCommand(),
+  createSimulateCommand().addHelpText(
+    'after',
+    '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',
+  ),
 ])
   program.addCommand(inheriting(command, program))
 

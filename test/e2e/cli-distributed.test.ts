@@ -1,9 +1,11 @@
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { expect, inject, it, onTestFinished } from 'vitest'
+import { expect, inject, it, onTestFinished, vi } from 'vitest'
 import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
+
+vi.setConfig({ testTimeout: 120_000 }) // many processes, one after the other
 
 const root = resolve(import.meta.dirname, '../..')
 const ownPorts = { BRIDGE_MQTT_PORT: '0', BRIDGE_HTTP_PORT: '0', BRIDGE_OPS_PORT: '0' }
@@ -87,19 +89,21 @@ it('what is not understood ends with 2', async () => {
     expect((await failing(args, {})).code, args.join(' ')).toBe(2)
 })
 
-it.each([
-  'up',
-  'gateway',
-  'worker',
-  'init',
-  'status',
-  'sql',
-  'devices add',
-  'devices list',
-  'credentials add',
-  'simulate',
-])('%s --help has an example that can be run', async (command) => {
-  expect(await run([...command.split(' '), '--help'], {})).toMatch(/\$ .*fleetbridge /)
+it('every command has a --help with an example that can be run', async () => {
+  const commands = [
+    'up',
+    'gateway',
+    'worker',
+    'init',
+    'status',
+    'sql',
+    'devices add',
+    'devices list',
+    'credentials add',
+    'simulate',
+  ]
+  const helps = await Promise.all(commands.map((command) => run([...command.split(' '), '--help'], {})))
+  for (const [index, help] of helps.entries()) expect(help, commands[index]).toMatch(/\$ .*fleetbridge /)
 })
 
 it('devices and credentials work on DATABASE_URL', async () => {

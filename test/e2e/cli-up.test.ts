@@ -5,11 +5,13 @@ import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
-import { expect, it, onTestFinished } from 'vitest'
+import { expect, it, onTestFinished, vi } from 'vitest'
 import { livePostmaster } from '#platform/embedded-postgres-cluster.ts'
 import { isAlive } from '#platform/process-alive.ts'
 import { freshDatabase } from '#test/servers/fresh.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
+
+vi.setConfig({ testTimeout: 120_000 }) // many processes, one after the other
 
 const root = resolve(import.meta.dirname, '../..')
 const shell = promisify(execFile)
