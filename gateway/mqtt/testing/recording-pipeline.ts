@@ -10,8 +10,8 @@ export class RecordingPipeline implements Pipeline {
   #waiting: Envelope[] = []
   #scheduled = false
 
-  constructor(verdict: ((envelope: Envelope) => Verdict) | undefined = () => stored) {
-    this.verdict = verdict
+  constructor(verdict: 'hold' | ((envelope: Envelope) => Verdict) = () => stored) {
+    this.verdict = verdict === 'hold' ? undefined : verdict
   }
 
   push(envelope: Envelope): void {
