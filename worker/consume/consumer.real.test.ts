@@ -130,7 +130,7 @@ it('parks what is no event, whatever it is, and writes its neighbours', async ()
     { ...good, value: String(good.value).replace('"v":1', '"v":2') },
     encodeTelemetry(numberedEvent('d-1', 2)),
   ])
-  const letter = deadLetterOf({ payload: Buffer.from([1, 0, 2]), topic: 'devices/ä/telemetry' })
+  const letter = deadLetterOf({ acknowledged: false, payload: Buffer.from([1, 0, 2]), topic: 'devices/ä/telemetry' })
   await bench.produce(bench.topics.deadLetter, [
     encodeDeadLetter(letter),
     { ...at, key: 'default/d-2', value: 'bare', headers: { source: 'mqtt' } },
@@ -138,8 +138,8 @@ it('parks what is no event, whatever it is, and writes its neighbours', async ()
   ])
   await bench.worker()
   await until(
-    '9 dead letters and 2 rows',
-    async () => (await bench.counts()).parked === 9 && (await bench.values()).length === 2,
+    '2 rows, and 8 dead letters of messages that were accepted',
+    async () => (await bench.counts()).parked === 8 && (await bench.values()).length === 2,
   )
   const letters = await bench.database.rows<Record<string, unknown>>(
     'select device, code, stage, acknowledged, payload, message from dead_letter order by stage, message, payload',
@@ -197,15 +197,16 @@ it('reads again after writes that failed, were fenced or whose outcome is not kn
     })
   const worker = await bench.worker(faulty)
   await until('it has joined', () => worker.state().joined)
-  for (let from = 0; from < 1000; from += 50) {
-    await bench.numbers(from, from + 50)
+  let number = 0
+  while (number < 1000 || writes < 4) {
+    await bench.numbers(number, number + 50)
+    number += 50
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  await until('1000 rows', async () => (await bench.values()).length === 1000)
+  await until('every row', async () => (await bench.values()).length === number)
   await until('the lag is 0', () => worker.state().lag === 0)
-  expect(await bench.values()).toEqual(upTo(1000))
-  expect(await bench.counts()).toEqual({ stored: 1000, duplicate: 0, parked: 0 })
-  expect(writes, 'each kind of failure was met').toBeGreaterThan(3)
+  expect(await bench.values()).toEqual(upTo(number))
+  expect(await bench.counts()).toEqual({ stored: number, duplicate: 0, parked: 0 })
 })
 
 it('shares the partitions with a second worker that comes and goes while records flow', async () => {
