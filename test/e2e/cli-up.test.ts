@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
-import { expect, it, onTestFinished, vi } from 'vitest'
+import { expect, inject, it, onTestFinished, vi } from 'vitest'
 import { livePostmaster } from '#platform/embedded-postgres-cluster.ts'
 import { isAlive } from '#platform/process-alive.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 
 vi.setConfig({ testTimeout: 120_000 }) // many processes, one after the other
@@ -136,6 +136,22 @@ it('refuses a second instance on the folder, also when the first left no word, a
   rmSync(join(dataDir, 'state.json'))
   expect(await second()).toMatchObject({ code: 1, output: expect.stringContaining('BRIDGE_SECOND_INSTANCE') })
   await send(running, tokenIn(first.output), 1)
+})
+
+it('swaps parts for real servers, each on its own', async () => {
+  const dataDir = newDataDir()
+  const up = await start(dataDir, {
+    KAFKA_BROKERS: inject('kafkaBrokers'),
+    REDIS_URL: inject('redisUrl'),
+    BRIDGE_KAFKA_TOPIC_PREFIX: freshTopicPrefix(),
+    BRIDGE_KAFKA_PARTITIONS: '2',
+  })
+  const running = await status(dataDir)
+  expect(running).toMatchObject({ eventLog: 'kafka', rateLimiter: 'redis', ackLevel: 'single-copy' })
+  await send(running, tokenIn(up.output), 1)
+  await up.until('the first row is told', () => /the first message, by HTTP, is a row/.test(up.output))
+  expect(await values(dataDir)).toEqual([1])
+  expect(await up.stop('SIGTERM')).toBe(0)
 })
 
 it('refuses a second gateway that writes straight into the same database', async () => {
