@@ -18,10 +18,15 @@ import { startRedisRateLimiter } from './rate-limit/redis-rate-limiter.ts'
 export interface GatewayOptions {
   /** Where devices and credentials are read; in Kafka mode nothing else is. */
   readonly databaseUrl: string
-  /** Without Kafka: writes a batch to Postgres and resolves at the commit. */
-  readonly write?: WriteDirect
-  /** Without Kafka: false while the disk is too full to take more. */
-  readonly mayTake?: () => boolean
+  /** What stands behind the direct event log; needed without Kafka. */
+  readonly direct?: {
+    /** Writes a batch to Postgres and resolves at the commit. */
+    readonly write: WriteDirect
+    /** Resolves when Postgres answers. */
+    readonly ping: () => Promise<void>
+    /** False while the disk is too full to take more. */
+    readonly mayTake?: () => boolean
+  }
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -82,7 +87,10 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     httpPort: http.port,
     eventLog: eventLog.kind,
     rateLimiter: rateLimiter.kind,
-    ackLevel: eventLog.ackLevel,
+    // Read when asked: a Kafka that was away at the start tells its topics later.
+    get ackLevel() {
+      return eventLog.ackLevel
+    },
     credentialsRefreshed: () => registry.refreshed(),
     ready() {
       const awayMs = Math.round(eventLog.awayMs())
@@ -107,10 +115,11 @@ function startRateLimiter(config: Config, tools: { log: Log; metrics: Metrics })
   return redis.url === undefined ? startMemoryRateLimiter(limits) : startRedisRateLimiter(limits, redis.url, tools)
 }
 
-function startEventLog({ kafka }: Config, { write, mayTake, log, metrics }: GatewayOptions): Promise<EventLog> {
+function startEventLog({ kafka }: Config, { direct, log, metrics }: GatewayOptions): Promise<EventLog> {
   if (kafka.brokers !== undefined) return startKafkaEventLog(kafka, { log, metrics })
-  if (write === undefined) throw new TypeError('without Kafka the gateway needs a write function')
-  return startDirectEventLog(write, { log, metrics, ...(mayTake && { mayTake }) })
+  if (direct === undefined) throw new TypeError('without Kafka the gateway needs a database to write to')
+  const { write, ...checks } = direct
+  return startDirectEventLog(write, { log, metrics, ...checks })
 }
 
 /** `90d` or `forever` in milliseconds; undefined for no end. */

@@ -64,8 +64,8 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
   const databaseUrl = config.database.url ?? (embedded as EmbeddedPostgres).databaseUrl
   await migrate(databaseUrl, log)
   const onStored = firstMessageTeller(databaseUrl)
-  const write = config.kafka.brokers === undefined ? await startDirect(tools, databaseUrl, onStored) : undefined
-  if (write === undefined) await startKafkaSide(tools, databaseUrl, onStored)
+  const direct = config.kafka.brokers === undefined ? await startDirect(tools, databaseUrl, onStored) : undefined
+  if (direct === undefined) await startKafkaSide(tools, databaseUrl, onStored)
   const token = await demoToken(databaseUrl, dataDir) // before the gateway, which then knows it from the start
   // Before the gateway, so that /readyz is there while it starts and while it stops.
   let gateway: Gateway | undefined
@@ -85,8 +85,7 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
       databaseUrl,
       log,
       metrics,
-      ...(write !== undefined && { write }),
-      ...(embedded !== undefined && { mayTake: embedded.disk.mayTake }),
+      ...(direct && { direct: { ...direct, ...(embedded && { mayTake: embedded.disk.mayTake }) } }),
     }),
   )
   await announce({ config, dataDir, databaseUrl, embedded, gateway, opsPort: opsListener.port, token })
@@ -111,7 +110,7 @@ async function startDirect(
   { config, log, metrics, parts }: Tools,
   databaseUrl: string,
   onStored: ReturnType<typeof firstMessageTeller>,
-): Promise<WriteDirect> {
+): Promise<{ write: WriteDirect; ping: () => Promise<void> }> {
   parts.add('lock on the database', await takeInstanceLock(databaseUrl, 'direct', log))
   const { poolSize } = config.database
   const store = parts.add(
@@ -119,7 +118,7 @@ async function startDirect(
     await startStore({ databaseUrl, poolSize, retention: config.retention.reading, log, metrics }),
   )
   store.onStored = onStored
-  return await createDirectWriter(store)
+  return { write: await createDirectWriter(store), ping: () => store.ping() }
 }
 
 async function startKafkaSide(
