@@ -2,6 +2,7 @@ import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import { problem } from './problem.ts'
+import { isLingering } from './respond.ts'
 
 /** A request that is not answered yet. */
 interface Unanswered {
@@ -12,7 +13,7 @@ interface Unanswered {
 /** What cannot be read as a request, or does not come in time. */
 export function onClientError(error: Error, socket: Socket, open: Iterable<Unanswered>): void {
   const { code } = error as NodeJS.ErrnoException
-  if (code === 'ECONNRESET' || socket.destroyed) return
+  if (code === 'ECONNRESET' || socket.destroyed || isLingering(socket)) return
   const { status, detail } = faultOf(code)
   // Written here, this answer would be taken for that of a request before it: such a request ends the connection with its own.
   let isAwaited = false

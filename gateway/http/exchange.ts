@@ -99,10 +99,10 @@ export class Exchange {
     }
   }
 
-  /** While the body is still coming: the gateway stops, or the rest cannot be read. Later the answer follows, and ends the connection. */
+  /** The gateway stops, or what follows cannot be read. A request that has come whole goes on, but its answer ends the connection. */
   interrupt(refusal: Refusal): void {
     this.#isLast = true
-    if (this.#state === 'receiving') this.#turnAway(refusal)
+    if (this.#state === 'receiving' && !this.request.complete) this.#turnAway(refusal)
   }
 
   /** One message's verdict; after the time was up it only frees what the request holds. */

@@ -11,7 +11,7 @@ import type { Envelope } from '../envelope.ts'
 import type { Ingress } from '../ingress.ts'
 import type { Pipeline } from '../pipeline-port.ts'
 import { stored, type Verdict } from '../verdict.ts'
-import { startHttpSource } from './http-source.ts'
+import { type HttpSourceOptions, startHttpSource } from './http-source.ts'
 
 /** Tokens that the fixture's authenticator knows. */
 export const tokens = { pump: 'fb_pump', fleet: 'fb_fleet', disabled: 'fb_disabled' } as const
@@ -51,7 +51,10 @@ export class TestPipeline implements Pipeline {
   }
 }
 
-export async function startSource(settings: { maxBodyBytes?: number; maxItems?: number; holdMs?: number } = {}) {
+export async function startSource(
+  settings: { maxBodyBytes?: number; maxItems?: number; holdMs?: number } = {},
+  timeouts: HttpSourceOptions['timeouts'] = {},
+) {
   const pipeline = new TestPipeline()
   const metrics = createMetrics('test')
   const refused: ReasonCode[] = []
@@ -68,7 +71,7 @@ export async function startSource(settings: { maxBodyBytes?: number; maxItems?: 
   const authenticator = new TestAuthenticator()
   const source = await startHttpSource(
     { port: 0, host, maxBodyBytes: 1_048_576, maxItems: 10_000, holdMs: 10_000, ...settings },
-    { pipeline, authenticator, log, metrics, countRefused: (reason) => refused.push(reason) },
+    { pipeline, authenticator, log, metrics, countRefused: (reason) => refused.push(reason), timeouts },
   )
   onTestFinished(() => source.close())
   const url = `http://${host}:${source.port}`

@@ -1,4 +1,11 @@
-import { createServer, type IncomingMessage, METHODS, type Server, type ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  METHODS,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http'
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
 import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
@@ -26,6 +33,7 @@ export interface HttpSourceOptions {
   readonly metrics: Metrics
   /** A request that was refused before its messages reached the pipeline. */
   readonly countRefused?: (reason: ReasonCode) => void
+  readonly timeouts?: Partial<typeof timeouts>
 }
 
 /** Who is slower with a head or a body gets 408. A kept connection outlives the idle minute of most balancers in front of it. */
@@ -48,7 +56,7 @@ const otherRoute = 'other'
  */
 export async function startHttpSource(
   http: Config['http'],
-  { pipeline, authenticator, log, metrics, countRefused = () => {} }: HttpSourceOptions,
+  { pipeline, authenticator, log, metrics, countRefused = () => {}, timeouts: ownTimeouts }: HttpSourceOptions,
 ): Promise<Handle & { readonly port: number }> {
   const room = new Room(Math.max(roomBytes, 2 * http.maxBodyBytes))
   const counts = new RequestCounts()
@@ -70,7 +78,7 @@ export async function startHttpSource(
       if (intake.closing && intake.open.size === 0) drained?.()
     },
   }
-  const { app, server } = createApp(intake)
+  const { app, server } = createApp(intake, { ...timeouts, ...ownTimeouts })
   for (const route of routes) addRoute(app, route, intake, authenticator)
   await app.ready()
   const port = await listen(server, { host: http.host, port: http.port, variable: 'BRIDGE_HTTP_PORT' })
@@ -92,14 +100,14 @@ export async function startHttpSource(
 
 const stoppingDetail = 'the gateway is stopping; send it again, elsewhere if there is another'
 
-function createApp(intake: Intake): { app: FastifyInstance; server: Server } {
+function createApp(intake: Intake, serverOptions: ServerOptions): { app: FastifyInstance; server: Server } {
   let server: Server | undefined
   const app = fastify({
     // A line a request costs more than the request, and its path may hold a token.
     logger: false,
     exposeHeadRoutes: false,
     serverFactory: (handler) => {
-      server = createServer(timeouts, handler)
+      server = createServer(serverOptions, handler)
       server.maxConnections = maxConnections
       return server
     },

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Answer } from './problem.ts'
 
 /** A body up to this size is read to its end and thrown away, so that the connection may stay. */
@@ -6,6 +7,13 @@ const shortBodyBytes = 64 * 1024
 /** Beyond it the connection is closed, but not before the client could read why. */
 const lingerMs = 1000
 const lingerBytes = 16 * 1024 * 1024
+
+const lingering = new WeakSet<Socket>()
+
+/** Whether the last answer of this connection is out, and only the client is waited for. */
+export function isLingering(socket: Socket): boolean {
+  return lingering.has(socket)
+}
 
 /**
  * Sends an answer, also before the request was read to its end. Closing while the client still sends makes its system drop what it has
@@ -35,6 +43,7 @@ function unreadBytes(request: IncomingMessage): number {
 }
 
 function linger(request: IncomingMessage, response: ServerResponse, body: string): void {
+  lingering.add(request.socket)
   let discarded = 0
   const end = () => {
     clearTimeout(timer)
