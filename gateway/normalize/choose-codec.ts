@@ -1,5 +1,6 @@
-import { type Codec, DecodeError } from './codec.ts'
+import type { Codec } from './codec.ts'
 import type { CodecInput } from './codec-input.ts'
+import { DecodeError } from './decode-error.ts'
 import { fleetBodyOf, genericCodec, ownCodec } from './generic.ts'
 import { isObject } from './json.ts'
 import { mediaTypeOf } from './media-type.ts'

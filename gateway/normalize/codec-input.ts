@@ -1,5 +1,21 @@
-import type { CodecContext } from './codec.ts'
+import type { Source } from '#schema/telemetry-event.ts'
 import { parseJson, utf8Text } from './json.ts'
+
+/** What a codec may know besides the bytes. */
+export interface CodecContext {
+  readonly transport: Source
+  /** MQTT topic name, or the path of the request with its query. */
+  readonly topic: string
+  readonly contentType: string | undefined
+  /** Who sends: `me`, and the device where neither payload nor topic names one. */
+  readonly transportDevice: string | undefined
+  /** The device that the path or the fleet body named. */
+  readonly device: string | undefined
+  /** Whether the sender may speak for other devices. */
+  readonly fleet: boolean
+  /** One element of an array that was split: only an object will do. */
+  readonly arrayElement: boolean
+}
 
 /** One message for the codecs. Text and JSON are made once, when the first of them asks, so choosing a codec by the shape of a body costs no second parse. */
 export class CodecInput {

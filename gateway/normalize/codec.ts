@@ -1,5 +1,3 @@
-import type { DecodeCode } from '#schema/reason-code.ts'
-import type { Source } from '#schema/telemetry-event.ts'
 import type { CodecInput } from './codec-input.ts'
 
 /** The decoding rules of one format. Codecs know nothing of credentials, limits on names or clocks: the normalizer checks these for all of them. */
@@ -8,7 +6,7 @@ export interface Codec {
   readonly name: string
   /**
    * All or nothing: every reading of the message, or one error. No readings at all is a message that is ignored.
-   * @throws {DecodeError}
+   * @throws {DecodeError} see decode-error.ts
    */
   decode(input: CodecInput): Decoded
 }
@@ -33,31 +31,3 @@ export interface RawReading {
 }
 
 export type Scalar = number | string | boolean
-
-/** What a codec may know besides the bytes. */
-export interface CodecContext {
-  readonly transport: Source
-  /** MQTT topic name, or the path of the request with its query. */
-  readonly topic: string
-  readonly contentType: string | undefined
-  /** Who sends: `me`, and the device where neither payload nor topic names one. */
-  readonly transportDevice: string | undefined
-  /** The device that the path or the fleet body named. */
-  readonly device: string | undefined
-  /** Whether the sender may speak for other devices. */
-  readonly fleet: boolean
-  /** One element of an array that was split: only an object will do. */
-  readonly arrayElement: boolean
-}
-
-/** How a codec gives up. No Error, since its stack trace costs more than decoding: garbage must not be dearer than good messages. */
-export class DecodeError {
-  readonly code: DecodeCode
-  /** One line for people. What it quotes of the input went through `quoted`. */
-  readonly message: string
-
-  constructor(code: DecodeCode, message: string) {
-    this.code = code
-    this.message = message
-  }
-}

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { chooseCodec } from './choose-codec.ts'
-import { DecodeError } from './codec.ts'
 import { CodecInput } from './codec-input.ts'
+import { DecodeError } from './decode-error.ts'
 
 /** Codec and readings as `device metric value`, or the error's code. */
 function decoded(topic: string, body: string, transport: 'mqtt' | 'http' = 'mqtt'): string[] {

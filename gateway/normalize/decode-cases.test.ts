@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { chooseCodec } from './choose-codec.ts'
-import { DecodeError, type RawReading } from './codec.ts'
+import type { RawReading } from './codec.ts'
 import { CodecInput } from './codec-input.ts'
+import { DecodeError } from './decode-error.ts'
 
 /** Files of cases/, by the name of the codec that they are about. */
 const caseFiles = ['own', 'generic', 'seed', 'thingsboard']

@@ -1,4 +1,4 @@
-import { DecodeError } from './codec.ts'
+import { DecodeError } from './decode-error.ts'
 import { type JsonObject, maxDepth } from './json.ts'
 import type { ReadingList } from './reading-list.ts'
 

@@ -1,5 +1,6 @@
-import { type Codec, type Decoded, DecodeError, type Scalar } from './codec.ts'
+import type { Codec, Decoded, Scalar } from './codec.ts'
 import type { CodecInput } from './codec-input.ts'
+import { DecodeError } from './decode-error.ts'
 import { flattenMembers } from './flatten.ts'
 import { isObject, type JsonObject } from './json.ts'
 import { mediaTypeOf } from './media-type.ts'

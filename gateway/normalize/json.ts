@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { DecodeError } from './codec.ts'
+import { DecodeError } from './decode-error.ts'
 import { oneLine, printable } from './quote.ts'
 
 export type JsonObject = Record<string, unknown>

@@ -1,5 +1,6 @@
 import { recordLimits } from '#schema/telemetry-record.ts'
-import { DecodeError, type RawReading } from './codec.ts'
+import type { RawReading } from './codec.ts'
+import { DecodeError } from './decode-error.ts'
 import { quoted } from './quote.ts'
 
 const { metricBytes, unitBytes, textBytes } = recordLimits

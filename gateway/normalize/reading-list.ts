@@ -1,4 +1,5 @@
-import { DecodeError, type RawReading, type Scalar } from './codec.ts'
+import type { RawReading, Scalar } from './codec.ts'
+import { DecodeError } from './decode-error.ts'
 import { quoted } from './quote.ts'
 
 export const maxReadings = 1000

@@ -1,5 +1,6 @@
-import { type Codec, type Decoded, DecodeError } from './codec.ts'
+import type { Codec, Decoded } from './codec.ts'
 import type { CodecInput } from './codec-input.ts'
+import { DecodeError } from './decode-error.ts'
 import { isObject, type JsonObject } from './json.ts'
 import { quoted } from './quote.ts'
 import { ReadingList } from './reading-list.ts'

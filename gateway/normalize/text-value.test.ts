@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { DecodeError } from './codec.ts'
+import { DecodeError } from './decode-error.ts'
 import { textValue } from './text-value.ts'
 import { unitOf } from './unit.ts'
 

@@ -1,4 +1,5 @@
-import { DecodeError, type Scalar } from './codec.ts'
+import type { Scalar } from './codec.ts'
+import { DecodeError } from './decode-error.ts'
 import { quoted } from './quote.ts'
 
 const jsonNumber = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/

@@ -1,5 +1,6 @@
-import { type Codec, type CodecContext, type Decoded, DecodeError } from './codec.ts'
-import type { CodecInput } from './codec-input.ts'
+import type { Codec, Decoded } from './codec.ts'
+import type { CodecContext, CodecInput } from './codec-input.ts'
+import { DecodeError } from './decode-error.ts'
 import { flattenMembers } from './flatten.ts'
 import { isObject } from './json.ts'
 import { ReadingList } from './reading-list.ts'

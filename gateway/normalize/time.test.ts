@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { DecodeError } from './codec.ts'
+import { DecodeError } from './decode-error.ts'
 import { timeOf, timeOfMilliseconds } from './time.ts'
 
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000)

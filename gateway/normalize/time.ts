@@ -1,4 +1,4 @@
-import { DecodeError } from './codec.ts'
+import { DecodeError } from './decode-error.ts'
 import { quoted } from './quote.ts'
 
 /** 2000-01-01T00:00:00Z and 2100-01-01T00:00:00Z: outside them a clock was never set. */

@@ -1,4 +1,5 @@
-import { type CodecContext, DecodeError } from './codec.ts'
+import type { CodecContext } from './codec-input.ts'
+import { DecodeError } from './decode-error.ts'
 
 export const fleetTopic = 'gateways/me/telemetry'
 

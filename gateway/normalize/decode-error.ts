@@ -1,0 +1,13 @@
+import type { DecodeCode } from '#schema/reason-code.ts'
+
+/** How a codec gives up. No Error, since its stack trace costs more than decoding: garbage must not be dearer than good messages. */
+export class DecodeError {
+  readonly code: DecodeCode
+  /** One line for people. What it quotes of the input went through `quoted`. */
+  readonly message: string
+
+  constructor(code: DecodeCode, message: string) {
+    this.code = code
+    this.message = message
+  }
+}
