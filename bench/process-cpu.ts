@@ -14,7 +14,6 @@ let ticksPerSecond: number | undefined
  * /proc (Linux). All its threads count, so a JVM's compiler and collector and V8's helpers do.
  */
 export function cpuUsOf(pid: number): number {
-  ticksPerSecond ??= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }))
   const stats = readStats()
   const children = new Map<number, number[]>()
   for (const [child, { parent }] of stats) {
@@ -28,6 +27,21 @@ export function cpuUsOf(pid: number): number {
     ticks += stats.get(next)?.ticks ?? 0
     open.push(...(children.get(next) ?? []))
   }
+  return microseconds(ticks)
+}
+
+/** CPU time that the whole machine has spent working since it started, what its host took away included, in microseconds. */
+export function machineCpuUs(): number {
+  const line = readFileSync('/proc/stat', 'utf8').split('\n', 1)[0] as string
+  const [user, nice, system, _idle, _iowait, irq, softirq, steal] = line
+    .split(/\s+/)
+    .slice(1, 9)
+    .map(Number) as number[]
+  return microseconds([user, nice, system, irq, softirq, steal].reduce<number>((sum, ticks) => sum + (ticks ?? 0), 0))
+}
+
+function microseconds(ticks: number): number {
+  ticksPerSecond ??= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }))
   return (ticks * 1_000_000) / ticksPerSecond
 }
 

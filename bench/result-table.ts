@@ -25,6 +25,7 @@ export function resultTable(measured: readonly Measured[]): string {
       ({ report }) => (report.settledAfterMs === undefined ? '-' : ms(report.settledAfterMs ?? undefined)),
     ],
     ...processes.map((name) => [`CPU µs/message: ${name}`, (one: Measured) => ms(one.cpuUs[name])] as const),
+    ['cores busy with other things', ({ otherCores }) => otherCores.toFixed(2)],
     ['load generator kept pace', ({ report }) => (report.self.keptPace ? 'yes' : 'NO')],
   ]
   const cells = [['', ...measured.map(({ name }) => name)], ...rows.map(([name, of]) => [name, ...measured.map(of)])]
