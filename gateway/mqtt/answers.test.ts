@@ -193,6 +193,18 @@ describe('not allowed on MQTT 3.1.1', () => {
     client.destroy()
   })
 
+  it('a fleet body of a device is parked whole', async () => {
+    const { port, pipeline } = await start(parked)
+    for (let n = 0; n < 3; n++) {
+      const client = await RawClient.connect(port, 'pump-1', 4)
+      client.publish(1, '{"kid-1":[1],"kid-2":[2]}', { topic: 'gateways/me/telemetry' })
+      if (n < 2) await client.closed()
+      else expect(await client.answered(1)).toEqual([[1, 0]])
+      client.destroy()
+    }
+    expect(pipeline.pushed.map(({ ingress }) => [ingress.park, ingress.fleetItem])).toEqual([['not_allowed', false]])
+  })
+
   it('the same for what only the payload gives away', async () => {
     const { port, pipeline } = await start(undefined)
     pipeline.verdict = ({ ingress }) => (ingress.park === undefined ? refused('not_allowed') : parked)

@@ -78,3 +78,9 @@ function answerToRefusal(
       return broken
   }
 }
+
+/** For packets that break the protocol. */
+export function closeReasonOf(code: number): CloseReason {
+  if (code === reasonCode.packetTooLarge) return 'too_large'
+  return code === reasonCode.malformed ? 'malformed' : 'protocol_error'
+}

@@ -10,7 +10,7 @@ import { type ProtocolVersion, packetType } from './packet-types.ts'
 /** What the front hears from the broker about one connection. */
 export interface LinkSink {
   /** The broker has taken the client in: from now on it gets what the client sends. */
-  onAccepted(sessionPresent: boolean, sessionExpiryInterval: number | undefined): void
+  onAccepted(sessionPresent: boolean): void
   /** A packet for the client, with names as they are inside the broker. */
   onBrokerPacket(bytes: Buffer, start: number, body: number, end: number): void
   /** The broker has ended the connection, or never took it. */
@@ -34,17 +34,16 @@ export interface Broker extends Handle {
 /** What its types leave out. */
 interface AedesInside {
   readonly persistence: { cleanSubscriptions(client: { id: string }): Promise<unknown> }
+  clearSessionExpiry(id: string): void
 }
 
-/** Longest that a session outlives its connection on MQTT 5; more is clamped, and said so in CONNACK. */
-const maxSessionExpirySeconds = 7 * 86_400
+/** Sessions end when we say so: Aedes would keep a timer and the whole client for each. */
+const neverExpires = 0xffff_ffff
 
 export async function startBroker(log: Log): Promise<Broker> {
   const options: AedesOptions & { queueLimit: number } = {
     queueLimit: 2000, // its 42 closes clients that rightly send on before CONNACK
     maxClientsIdLength: 65_535, // inside names are long, and the front has looked at what the client sent
-    sessionExpiryIntervalLimit: maxSessionExpirySeconds,
-    pendingSessionsLimit: 100_000,
     drainTimeout: 0, // the front bounds what a slow client holds up
   }
   const aedes = await Aedes.createBroker(options)
@@ -77,7 +76,9 @@ export async function startBroker(log: Log): Promise<Broker> {
       aedes.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, () => {})
     },
     forget(insideId) {
-      ;(aedes as unknown as AedesInside).persistence.cleanSubscriptions({ id: insideId }).catch(onError)
+      const inside = aedes as unknown as AedesInside
+      inside.clearSessionExpiry(insideId)
+      inside.persistence.cleanSubscriptions({ id: insideId }).catch(onError)
     },
   }
 }
@@ -87,10 +88,7 @@ function linkOf(client: AedesClient): Link | undefined {
 }
 
 /** Keep alive 0: that clock is the front's, since here it would not stand still while the front holds the client up. */
-function connectPacket(
-  insideId: string,
-  { version, clean, sessionExpirySeconds }: AcceptedConnect,
-): Buffer | undefined {
+function connectPacket(insideId: string, { version, clean, sessionSeconds }: AcceptedConnect): Buffer | undefined {
   return writeControlPacket(
     {
       cmd: 'connect',
@@ -99,7 +97,7 @@ function connectPacket(
       clientId: insideId,
       clean,
       keepalive: 0,
-      ...(sessionExpirySeconds !== undefined && { properties: { sessionExpiryInterval: sessionExpirySeconds } }),
+      ...(version === 5 && { properties: { sessionExpiryInterval: sessionSeconds === 0 ? 0 : neverExpires } }),
     },
     version,
   )
@@ -211,7 +209,7 @@ export class Link extends Duplex implements FrameSink {
   #onConnack(bytes: Buffer): void {
     const packet = readControlPacket(bytes, this.#version)
     if (packet?.cmd !== 'connack' || (packet.reasonCode ?? packet.returnCode) !== 0) this.destroy()
-    else this.#sink.onAccepted(packet.sessionPresent, packet.properties?.sessionExpiryInterval)
+    else this.#sink.onAccepted(packet.sessionPresent)
   }
 
   #gone(): void {

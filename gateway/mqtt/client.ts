@@ -28,13 +28,19 @@ export class Client {
   readonly filters = new Map<string, string>()
   /** Bytes of payloads in hand. */
   bytes = 0
-  /** Whether the broker keeps its session without a connection. */
-  isPersistent = false
+  /** How long its session outlives the connection; 0: not at all. */
+  sessionSeconds = 0
   idleSinceMs = 0
 
   constructor(id: string, principal: Principal) {
     this.id = id
     this.principal = principal
+  }
+
+  /** Whether there is a session that a CONNECT may go on with. */
+  hasSession(nowMs: number): boolean {
+    if (this.sessionSeconds === 0) return false
+    return this.connection !== undefined || nowMs - this.idleSinceMs < this.sessionSeconds * 1000
   }
 
   findOrphan(qos: number, packetId: number, checksum: number): Message | undefined {
@@ -112,12 +118,12 @@ export class Clients {
 
   #forget(clients: Map<string, Client>, clientId: string, client: Client): void {
     clients.delete(clientId)
-    if (client.isPersistent) this.#onForgotten(client)
+    if (client.sessionSeconds > 0) this.#onForgotten(client)
   }
 }
 
 function isWorthKeeping(client: Client, nowMs: number): boolean {
   if (client.orphans.size > 0 || !client.unsent.isEmpty || client.pacing.isWorthKeeping(nowMs)) return true
-  if (client.isPersistent && client.filters.size > 0) return true
+  if (client.filters.size > 0 && client.hasSession(nowMs)) return true
   return client.received.size > 0 && nowMs - client.idleSinceMs < forgetAfterMs
 }

@@ -35,9 +35,10 @@ export interface AcceptedConnect {
   readonly clientId: string
   readonly isAssigned: boolean
   readonly clean: boolean
-  /** Whether the session outlives the connection. */
-  readonly persistent: boolean
-  readonly sessionExpirySeconds: number | undefined
+  /** How long the session outlives the connection; 0: not at all. */
+  readonly sessionSeconds: number
+  /** Whether that is less than an MQTT 5 client asked for. */
+  readonly isSessionShortened: boolean
   /** 0 switches the clock off. */
   readonly keepAliveSeconds: number
   /** Largest packet that the client takes. */
@@ -54,6 +55,8 @@ export interface RefusedConnect {
 }
 
 const maxClientIdBytes = 256
+/** Longest that a session outlives its connection. */
+export const maxSessionSeconds = 7 * 86_400
 
 /** Answers a CONNECT from memory: credentials, client id, will. */
 export function judgeConnect(
@@ -98,15 +101,15 @@ function judge(
     return refused('protocol_error', version, reasonCode.topicNameInvalid, 5)
   if (will !== undefined && useOfTopic(will.topic, principal) === 'not_allowed')
     return refused('will_not_allowed', version, reasonCode.notAuthorized, 5)
-  const sessionExpirySeconds = version === 5 ? (properties.sessionExpiryInterval ?? 0) : undefined
+  const askedSeconds = version === 5 ? (properties.sessionExpiryInterval ?? 0) : clean ? 0 : Number.POSITIVE_INFINITY
   return {
     principal,
     version,
     clientId: packet.clientId === '' ? `fb-${randomBytes(9).toString('base64url')}` : packet.clientId,
     isAssigned: packet.clientId === '',
     clean,
-    persistent: version === 5 ? sessionExpirySeconds !== 0 : !clean,
-    sessionExpirySeconds,
+    sessionSeconds: Math.min(askedSeconds, maxSessionSeconds),
+    isSessionShortened: version === 5 && askedSeconds > maxSessionSeconds,
     keepAliveSeconds: packet.keepalive ?? 0,
     maxPacketBytes: properties.maximumPacketSize ?? Number.POSITIVE_INFINITY,
     wantsProblemInformation: properties.requestProblemInformation !== false,
@@ -124,8 +127,6 @@ export interface Capabilities {
   readonly receiveMaximum: number
   readonly maximumPacketSize: number
   readonly topicAliasMaximum: number
-  /** Set when it differs from what the client asked for. */
-  readonly sessionExpiryInterval?: number
 }
 
 export function acceptingConnack(
@@ -142,6 +143,7 @@ export function acceptingConnack(
       properties: {
         ...capabilities,
         sharedSubscriptionAvailable: false,
+        ...(connect.isSessionShortened && { sessionExpiryInterval: connect.sessionSeconds }),
         ...(connect.isAssigned && { assignedClientIdentifier: connect.clientId }),
       },
     },

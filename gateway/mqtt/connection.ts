@@ -1,22 +1,29 @@
 import type { Socket } from 'node:net'
 import { Lane } from '../envelope.ts'
-import { type CloseReason, stopping, type Withheld } from './answers.ts'
+import { type CloseReason, closeReasonOf, stopping, type Withheld } from './answers.ts'
 import type { Link, LinkSink } from './broker.ts'
 import type { Client, ClientConnection } from './client.ts'
-import { type AcceptedConnect, acceptingConnack, judgeConnect, refusingConnack, type Will } from './connect.ts'
-import { writeControlPacket } from './control-packet.ts'
+import {
+  type AcceptedConnect,
+  acceptingConnack,
+  judgeConnect,
+  maxSessionSeconds,
+  refusingConnack,
+  type Will,
+} from './connect.ts'
+import { readControlPacket } from './control-packet.ts'
+import { disconnectPacket } from './disconnect-packet.ts'
 import { type FrameFault, Framer, type FrameSink } from './frame.ts'
 import type { Front } from './front.ts'
+import type { IntakeHost } from './intake-host.ts'
 import { packetType, reasonCode } from './packet-types.ts'
-import { type IntakeHost, maxTopicAlias, PublishIntake } from './publish-intake.ts'
+import { maxTopicAlias, PublishIntake } from './publish-intake.ts'
 import { type Passed, Subscriptions } from './subscriptions.ts'
 
 const maxConnectBytes = 16 * 1024
 /** Bytes that wait for a client that doesn't read: past the first we read nothing from it, past the second it gets no notices. */
 const maxUnreadBytes = 64 * 1024
 const maxUnreadNoticeBytes = 256 * 1024
-/** Small devices drop larger packets. */
-const maxNoticeBytes = 256
 const slowReaderMs = 60_000
 /** After our last word the client has this long to hang up. */
 const lingerMs = 1000
@@ -43,6 +50,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   readonly #openedMs = performance.now()
   #state: State = 'new'
   #enteredMs = 0
+  /** Whether it goes on with the session of an earlier connection. */
+  #resumes = false
   #paused = 0
   #unreadSinceMs = 0
   #pings = 0
@@ -124,7 +133,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   }
 
   fault(code: number): void {
-    this.#end(reasonOf(code), code)
+    this.#end(closeReasonOf(code), code)
   }
 
   write(bytes: Buffer): void {
@@ -147,9 +156,11 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     else this.#resume(paused.noRoom)
   }
 
-  onAccepted(sessionPresent: boolean, sessionExpiryInterval: number | undefined): void {
+  onAccepted(isKnownToBroker: boolean): void {
     const [connect, client] = [this.#connect, this.#client]
     if (this.#state !== 'connecting' || connect === undefined || client === undefined) return
+    // The broker knows of subscriptions only, and we of QoS 2 as well: one without the other is no session.
+    const sessionPresent = this.#resumes && (isKnownToBroker || client.filters.size === 0)
     if (!sessionPresent) client.forgetSession()
     const { maxInHandMessages, maxPacketBytes } = this.#front.config
     this.#subscriptions = new Subscriptions(client, connect.version, this.#front.errors)
@@ -163,7 +174,6 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
         receiveMaximum: maxInHandMessages,
         maximumPacketSize: maxPacketBytes,
         topicAliasMaximum: maxTopicAlias,
-        ...(sessionExpiryInterval !== undefined && { sessionExpiryInterval }),
       }),
     )
     this.#resume(paused.connecting)
@@ -241,13 +251,16 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   #enter(connect: AcceptedConnect): void {
     if (this.#state === 'closed') return
     this.#state = 'connecting'
-    this.#enteredMs = performance.now()
     // Looked up only now: one without a connection may be forgotten at any time.
     const client = this.#front.clients.get(connect.principal, connect.clientId)
     const older = client.connection
+    const nowMs = performance.now()
+    this.#enteredMs = nowMs
+    this.#resumes = !connect.clean && client.hasSession(nowMs)
+    if (client.sessionSeconds > 0 && !client.hasSession(nowMs)) this.#front.broker.forget(client.id)
     client.connection = this
     older?.takeOver()
-    client.isPersistent = connect.persistent
+    client.sessionSeconds = connect.sessionSeconds
     this.#client = client
     this.#link = this.#front.broker.connect(client.id, connect, this)
   }
@@ -270,8 +283,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       case packetType.pubcomp:
         return this.#passOn({ broker: Buffer.from(bytes.subarray(start, end)) })
       case packetType.disconnect:
-        this.#onDisconnect(Buffer.from(bytes.subarray(start, end)), end > body ? (bytes[body] as number) : 0)
-        return 0
+        return this.#onDisconnect(Buffer.from(bytes.subarray(start, end)))
       default:
         return reasonCode.protocolError
     }
@@ -284,11 +296,20 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     return (this.#link?.readableLength ?? 0) > maxUnreadBytes ? reasonCode.messageRateTooHigh : 0
   }
 
-  #onDisconnect(packet: Buffer, code: number): void {
-    const keepsWill = this.#connect?.version === 5 && code === reasonCode.disconnectWithWill
-    if (!keepsWill) this.#will = undefined
-    this.#link?.finish(packet)
+  #onDisconnect(bytes: Buffer): number {
+    const version = this.#connect?.version ?? 4
+    const packet = readControlPacket(bytes, version)
+    if (packet?.cmd !== 'disconnect') return reasonCode.malformed
+    const seconds = packet.properties?.sessionExpiryInterval
+    if (seconds !== undefined && this.#client !== undefined) {
+      if (seconds > 0 && this.#connect?.sessionSeconds === 0) return reasonCode.protocolError // [MQTT-3.14.2-2]
+      this.#client.sessionSeconds = Math.min(seconds, maxSessionSeconds)
+      if (seconds === 0) this.#front.broker.forget(this.#client.id)
+    }
+    if (version < 5 || packet.reasonCode !== reasonCode.disconnectWithWill) this.#will = undefined
+    this.#link?.finish(Buffer.from([packetType.disconnect << 4, 0]))
     this.#end('client_disconnected', undefined)
+    return 0
   }
 
   /** A notice for a client that doesn't read, or larger than it takes, is dropped [MQTT-3.1.2-25]. */
@@ -306,7 +327,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     if (this.#state === 'closed') return
     if (this.#state === 'open') {
       this.#intake?.writeAnswers()
-      if (code !== undefined && this.#connect?.version === 5) this.#writeDisconnect(code, text)
+      const disconnect = code === undefined ? undefined : disconnectPacket(this.#connect, code, text)
+      if (disconnect !== undefined) this.write(disconnect)
     }
     this.#leave(reason)
     // Read on and throw away: unread bytes would make the kernel reset the connection, and the client would lose our last words.
@@ -335,17 +357,6 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     if (wasOpen && this.#will !== undefined && !this.#front.isClosing)
       this.#intake?.publishWill(this.#will, this.lane.closed ? new Lane() : this.lane, nowMs, Date.now() * 1000)
     if (client.connection === undefined) this.#front.clients.idle(client, nowMs)
-  }
-
-  #writeDisconnect(code: number, text: string | undefined): void {
-    const { wantsProblemInformation, maxPacketBytes } = this.#connect as AcceptedConnect
-    const told =
-      text === undefined || !wantsProblemInformation
-        ? undefined
-        : writeControlPacket({ cmd: 'disconnect', reasonCode: code, properties: { reasonString: text } }, 5)
-    const fits = told !== undefined && told.length <= Math.min(maxNoticeBytes, maxPacketBytes)
-    const packet = fits ? told : Buffer.from([packetType.disconnect << 4, 2, code, 0])
-    if (packet.length <= maxPacketBytes) this.write(packet)
   }
 
   #pause(why: number): void {
@@ -378,11 +389,6 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const keepAliveSeconds = this.#connect?.keepAliveSeconds ?? 0
     return keepAliveSeconds === 0 ? Number.POSITIVE_INFINITY : keepAliveSeconds * 1500
   }
-}
-
-function reasonOf(code: number): CloseReason {
-  if (code === reasonCode.packetTooLarge) return 'too_large'
-  return code === reasonCode.malformed ? 'malformed' : 'protocol_error'
 }
 
 /** The flags that a packet's type asks for (MQTT 5.0 §2.1.3); -1 for the type that does not exist. */

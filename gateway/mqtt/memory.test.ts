@@ -85,7 +85,7 @@ describe('Clients', () => {
     const clients = new Clients((client) => forgotten.push(client.id))
     for (let n = 0; n < 100; n++) {
       const client = clients.get(principal, `id-${n}`)
-      client.isPersistent = true
+      client.sessionSeconds = 60
       client.filters.set('errors', 'devices/me/')
       clients.idle(client, n)
     }

@@ -2,7 +2,7 @@ import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Principal } from '../auth/principal.ts'
 import type { Envelope, Lane } from '../envelope.ts'
 import type { Ingress } from '../ingress.ts'
-import { stored, type Verdict } from '../verdict.ts'
+import type { Verdict } from '../verdict.ts'
 
 /** Not answered yet; or never to be answered, since the connection ends instead. */
 export const pending = -1
@@ -102,64 +102,7 @@ export class Message implements Ingress, Envelope {
   }
 }
 
-/** Told of each device of a fleet body that was not stored. */
-export type OnItem = (device: string, verdict: Verdict) => void
-
-/** One device's array out of a body on gateways/me/telemetry. The body is stored when each of its items is stored or parked. */
-export class FleetItem implements Ingress, Envelope {
-  readonly #body: FleetBody
-  readonly principal: Principal
-  readonly lane: Lane
-  readonly device: string
-  readonly payload: Buffer
-  readonly topic: string
-  readonly contentType: string | undefined
-  readonly holdUntilMs: number
-  readonly ingestTimeUs: number
-  readonly arrivedAtMs: number
-  readonly source = 'mqtt'
-  readonly fleetItem = true
-  readonly acknowledgesParked = true
-
-  constructor(body: FleetBody, device: string, payload: Buffer) {
-    const { message } = body
-    this.#body = body
-    this.principal = message.principal
-    this.lane = message.lane
-    this.device = device
-    this.payload = payload
-    this.topic = message.topic
-    this.contentType = message.contentType
-    this.holdUntilMs = message.holdUntilMs
-    this.ingestTimeUs = message.ingestTimeUs
-    this.arrivedAtMs = message.arrivedAtMs
-  }
-
-  get ingress(): Ingress {
-    return this
-  }
-
-  settle(verdict: Verdict): void {
-    this.#body.onItem(this.device, verdict)
-  }
-}
-
-/** Gathers the verdicts of a body's items into one for its message. */
-export class FleetBody {
-  readonly message: Message
-  readonly #onItem: OnItem
-  #left: number
-  #verdict: Verdict = stored
-
-  constructor(message: Message, items: number, onItem: OnItem) {
-    this.message = message
-    this.#left = items
-    this.#onItem = onItem
-  }
-
-  onItem(device: string, verdict: Verdict): void {
-    if (verdict.kind === 'refused') this.#verdict = verdict
-    if (verdict.kind === 'parked') this.#onItem(device, verdict)
-    if (--this.#left === 0) this.message.settle(this.#verdict)
-  }
+/** A small payload must not keep the whole chunk alive in which it came. */
+export function kept(payload: Buffer, chunk: Buffer): Buffer {
+  return chunk.length > 2048 && payload.length * 4 < chunk.length ? Buffer.from(payload) : payload
 }

@@ -1,48 +1,24 @@
 import { crc32 } from 'node:zlib'
 import type { Principal } from '../auth/principal.ts'
 import type { Lane } from '../envelope.ts'
-import { fleetMembers, type JsonMember } from '../normalize/split-json.ts'
+import type { JsonMember } from '../normalize/split-json.ts'
 import type { Verdict } from '../verdict.ts'
 import { answerPackets, pubcomp } from './answer-packets.ts'
-import { answerTo, eventLogAway, type Withheld } from './answers.ts'
+import { answerTo, eventLogAway } from './answers.ts'
 import type { Client } from './client.ts'
 import type { Will } from './connect.ts'
 import { RecentAnswers } from './dup-memory.ts'
+import { membersOf, pushMessage, weightOf } from './fleet-body.ts'
 import type { Front } from './front.ts'
 import { InHand } from './in-hand.ts'
-import { FleetBody, FleetItem, Message, type MessageOwner, pending, type Refused, withheld } from './message.ts'
+import type { IntakeHost, IntakeSettings } from './intake-host.ts'
+import { kept, Message, type MessageOwner, pending, type Refused, withheld } from './message.ts'
 import { type ProtocolVersion, reasonCode } from './packet-types.ts'
 import type { PublishPacket } from './publish-packet.ts'
 import { type PublishTopic, PublishTopics } from './topic.ts'
 
-/** The connection, as far as its messages concern it. */
-export interface IntakeHost {
-  readonly lane: Lane
-  /** When the bytes that are being read arrived: performance.now(), and whole microseconds since the epoch. */
-  readonly nowMs: number
-  readonly nowUs: number
-  write(bytes: Buffer): void
-  /** Ends the connection, at `atMs` if that is still to come, and reads nothing until then. */
-  withhold(why: Withheld, atMs: number, text: string): void
-  /** Ends the connection for a packet that breaks the protocol. */
-  fault(code: number): void
-  /** A packet that was put off may be taken now. */
-  onRoom(): void
-  /** Ends the connection for a fault of ours. */
-  fail(error: unknown): void
-}
-
-export interface IntakeSettings {
-  readonly version: ProtocolVersion
-  /** How long a message is held before the connection ends. */
-  readonly holdMs: number
-}
-
 /** Topic aliases that an MQTT 5 client may use (CONNACK says so). */
 export const maxTopicAlias = 32
-const maxFleetItems = 10_000
-/** Devices of a fleet body that weigh as much as one message. */
-const itemsPerWeight = 16
 /** QoS 2 messages without their PUBREL. */
 const maxReceived = 1000
 /** QoS 0 waits this long for room while the pipeline moves: a burst is no reason to drop. */
@@ -107,7 +83,7 @@ export class PublishIntake implements MessageOwner {
     const isRefused = topic.use === 'not_allowed'
     const parks = this.#version < 5 && this.#client.pacing.timesRefused(checksum) >= 2
     if (isRefused && !parks) return this.#refuse(packet, topic, checksum)
-    const members = topic.use === 'fleet_body' ? fleetMembers(payload, maxFleetItems) : undefined
+    const members = membersOf(topic.name, payload)
     const weight = weightOf(members)
     if (!this.#hasRoom(payload.length, weight)) return false
     const message = this.#message(packet, topic, kept(payload, bytes), checksum)
@@ -148,7 +124,7 @@ export class PublishIntake implements MessageOwner {
       ingestTimeUs: nowUs,
       arrivedAtMs: nowMs,
     })
-    const members = topic === 'gateways/me/telemetry' ? fleetMembers(payload, maxFleetItems) : undefined
+    const members = membersOf(topic, payload)
     message.bytes = 0 // not of the client's share, which may be used up
     message.weight = weightOf(members)
     this.#push(message, members)
@@ -177,7 +153,8 @@ export class PublishIntake implements MessageOwner {
     if (isOwn && verdict.kind === 'refused' && verdict.code !== 'not_allowed' && !this.#isPastHold(copy)) {
       // The first copy's hold was over, or its connection; this one has time left, and bytes of its own.
       copy.original = undefined
-      this.#push(copy, copy.topic === 'gateways/me/telemetry' ? fleetMembers(copy.payload, maxFleetItems) : undefined)
+      if (original.park !== undefined) copy.park = original.park
+      this.#push(copy, membersOf(copy.topic, copy.payload))
     } else this.onSettled(copy, verdict)
   }
 
@@ -241,7 +218,7 @@ export class PublishIntake implements MessageOwner {
 
   #takeUnanswered(packet: PublishPacket, topic: PublishTopic, payload: Buffer, chunk: Buffer): boolean {
     if (topic.use === 'not_allowed') return this.#drop('not_allowed')
-    const members = topic.use === 'fleet_body' ? fleetMembers(payload, maxFleetItems) : undefined
+    const members = membersOf(topic.name, payload)
     const weight = weightOf(members)
     if (!this.#hasRoom(payload.length, weight))
       return performance.now() - this.#movedMs > qos0PatienceMs && this.#drop('queue_full')
@@ -338,18 +315,10 @@ export class PublishIntake implements MessageOwner {
 
   #push(message: Message, members: readonly JsonMember[] | undefined): void {
     if (message.qos === 0) this.#unanswered += message.weight
-    const { pipeline } = this.#front
-    if (members === undefined || members.length > maxFleetItems) {
-      if (members !== undefined) message.park = 'too_many_items'
-      pipeline.push(message)
-      return
-    }
     const pid = message.packetId === 0 ? undefined : message.packetId
-    const body = new FleetBody(message, members.length, (device, verdict) => {
-      if (verdict.kind === 'parked')
-        this.#front.errors.tell(this.#principal, { code: verdict.code, pid, device }, performance.now())
-    })
-    for (const { key, value } of members) pipeline.push(new FleetItem(body, key, value))
+    pushMessage(this.#front.pipeline, message, members, (device, code) =>
+      this.#front.errors.tell(this.#principal, { code, pid, device }, performance.now()),
+    )
   }
 
   /** A client has one share, whatever the number of its connections; a message that is larger than the share passes alone. */
@@ -425,13 +394,4 @@ export class PublishIntake implements MessageOwner {
     this.#host.fault(code)
     return true
   }
-}
-
-function weightOf(members: readonly JsonMember[] | undefined): number {
-  return members === undefined ? 1 : Math.ceil(members.length / itemsPerWeight)
-}
-
-/** A small payload must not keep the whole chunk alive in which it came. */
-function kept(payload: Buffer, chunk: Buffer): Buffer {
-  return chunk.length > 2048 && payload.length * 4 < chunk.length ? Buffer.from(payload) : payload
 }

@@ -2,7 +2,7 @@ import mqtt from 'mqtt'
 import type { IPublishPacket } from 'mqtt-packet'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { stored, type Verdict } from '../verdict.ts'
-import { RawClient } from './testing/raw-client.ts'
+import { connectPacket, RawClient } from './testing/raw-client.ts'
 import { RecordingPipeline } from './testing/recording-pipeline.ts'
 import { startTestSource, type TestSource } from './testing/source.ts'
 
@@ -181,6 +181,50 @@ describe('sessions', () => {
     const second = await connect('pump-1', version, options)
     refuseOne(second)
     expect((await told(second)).topic).toBe('devices/pump-1/errors')
+  })
+
+  it('end when an MQTT 5 client says so in its DISCONNECT, or when their time is over', async () => {
+    for (const [sessionExpiryInterval, last] of [
+      [100, { sessionExpiryInterval: 0 }],
+      [1, {}],
+    ] as const) {
+      const options = { clean: false, properties: { sessionExpiryInterval } }
+      const first = await connect('pump-1', 5, options)
+      await subscribe(first, 'devices/me/errors')
+      first.send({ cmd: 'disconnect', reasonCode: 0, properties: last })
+      await first.closed()
+      await new Promise((resolve) => setTimeout(resolve, 1100))
+      const second = await connect('pump-1', 5, options)
+      refuseOne(second)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      expect(second.packets).toEqual([])
+      second.destroy()
+      await second.closed()
+    }
+  })
+
+  it('that were none cannot become one at DISCONNECT', async () => {
+    const client = await connect('pump-1', 5)
+    client.send({ cmd: 'disconnect', reasonCode: 0, properties: { sessionExpiryInterval: 10 } })
+    await client.closed()
+    expect(client.packets).toEqual([expect.objectContaining({ cmd: 'disconnect', reasonCode: 0x82 })])
+  })
+
+  it('are said to be present, and no longer than seven days', async () => {
+    const connack = async (clean: boolean, sessionExpiryInterval: number) => {
+      const client = await RawClient.open(test.port, 5)
+      clients.push(client)
+      client.send(connectPacket('pump-1', 5, { clean, properties: { sessionExpiryInterval } }))
+      return client.next('connack')
+    }
+    expect(await connack(true, 0xffff_ffff)).toMatchObject({
+      sessionPresent: false,
+      properties: { sessionExpiryInterval: 604_800 },
+    })
+    const again = await connack(false, 60)
+    expect(again).toMatchObject({ sessionPresent: true })
+    expect(again).not.toHaveProperty('properties.sessionExpiryInterval')
+    expect(await connack(true, 60)).toMatchObject({ sessionPresent: false })
   })
 
   it('end with a clean start', async () => {
