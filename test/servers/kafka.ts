@@ -21,7 +21,7 @@ export async function startKafka(options: { dir?: string; port?: number } = {}):
   await writeFile(properties, serverProperties(dir, port, await freePort()))
   await writeFile(join(dir, 'log4j2.xml'), log4j2)
   const classPath = `${jars}/*`
-  const clusterId = randomBytes(16).toString('base64url')
+  const clusterId = randomBytes(16).toString('base64url').replace(/^-/, 'A') // a leading dash would be taken for an option
   await run('java', [
     ...jvm(dir),
     '-cp',
