@@ -115,6 +115,18 @@ describe('verdicts that end the connection', () => {
     }
   })
 
+  it('its last words arrive, also when the client has sent much that nobody read', async () => {
+    const { port, pipeline } = await start(undefined, { maxInHandMessages: 1 })
+    for (let round = 0; round < 5; round++) {
+      const client = await RawClient.connect(port, `talker-${round}`, 5)
+      for (let n = 1; n <= 300; n++) client.publish(n, 'x'.repeat(4000))
+      await expect.poll(() => pipeline.waiting.length).toBe(1)
+      pipeline.settleAll(refused('rate_limited'))
+      await client.closed()
+      expect(client.packets).toEqual([expect.objectContaining({ cmd: 'disconnect', reasonCode: 0x96 })])
+    }
+  })
+
   it('no reason string when the client wants none, or only small packets', async () => {
     const { port } = await start(refused('rate_limited'))
     for (const properties of [{ requestProblemInformation: false }, { maximumPacketSize: 20 }]) {

@@ -133,6 +133,10 @@ describe('the errors topic', () => {
     await told(own)
     await new Promise((resolve) => setTimeout(resolve, 50))
     for (const client of [other, twin, slashed]) expect(client.packets.map(({ cmd }) => cmd)).toEqual(['suback'])
+    refuseOne(slashed)
+    await told(slashed)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(own.packets).toEqual([])
   })
 
   it('reaches another connection of the same device, too', async () => {
