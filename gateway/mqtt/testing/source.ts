@@ -23,7 +23,7 @@ export async function startTestSource(
   mqtt: Partial<Config['mqtt']> = {},
   pipeline = new RecordingPipeline(),
 ): Promise<TestSource> {
-  const defaults = Value.Default(Config.properties.mqtt, {}) as Config['mqtt']
+  const defaults = mqttDefaults()
   const metrics = createMetrics('test')
   const refused: ReasonCode[] = []
   const source = await startMqttSource(
@@ -58,8 +58,12 @@ export async function startTestSource(
   }
 }
 
+export function mqttDefaults(): Config['mqtt'] {
+  return Value.Default(Config.properties.mqtt, {}) as Config['mqtt']
+}
+
 /** `device` or `device@tenant`; tokens are `t-device`, or `t-device@tenant` outside of the default tenant. */
-class TestAuthenticator implements Authenticator {
+export class TestAuthenticator implements Authenticator {
   authenticate(token: string | undefined, username?: string): Principal | AuthRefusal {
     if (token === 't-unavailable') return 'unavailable'
     if (token === 't-disabled') return 'disabled'
