@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, it, vi } from 'vitest'
 import { ignored, stored } from '../verdict.ts'
@@ -163,6 +164,28 @@ describe('size', () => {
     expect(await metrics.registry.metrics()).toContain('fleetbridge_http_in_hand_bytes 0')
   })
 
+  it('a client that reads only when it has sent all finds its 413', async () => {
+    const { raw } = await startSource({ maxBodyBytes })
+    const client = await raw()
+    client.socket.pause()
+    client.write(requestText('/v1/telemetry', 'x'.repeat(10_000_000)))
+    await once(client.socket, 'drain')
+    client.socket.resume()
+    await client.until(/^HTTP\/1\.1 413 [\s\S]*"code":"too_large".*\}$/)
+  })
+
+  it('garbage behind a 413 gets no second answer', async () => {
+    const { raw } = await startSource({ maxBodyBytes })
+    const client = await raw()
+    client.write(
+      `POST /v1/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${tokens.pump}\r\nTransfer-Encoding: chunked\r\n\r\n80000\r\n${'x'.repeat(0x80000)}\r\n`,
+    )
+    await client.until(/^HTTP\/1\.1 413 /)
+    client.write('zz\r\n')
+    await client.closed
+    expect(client.text.match(/HTTP\/1\.1/g)).toHaveLength(1)
+  })
+
   it('a client that sends for ever after its 413 is cut off', async () => {
     const { raw } = await startSource({ maxBodyBytes })
     const client = await raw()
@@ -216,11 +239,12 @@ describe('gzip', () => {
 
   it('twenty bombs of 300 MB at once cost no memory, and others are served meanwhile', async () => {
     const { post, metrics } = await startSource()
-    const bomb = zipped(Buffer.alloc(300_000_000))
+    const bomb = new Uint8Array(Buffer.concat(Array(300).fill(gzipSync(Buffer.alloc(1_000_000))))) // a file of 300 members
     const before = process.memoryUsage().rss
     const answers = Array.from({ length: 20 }, () => post('/v1/telemetry', bomb, gzip))
     expect((await post('/v1/telemetry', reading)).status).toBe(202)
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual(Array(20).fill(413))
+    expect((await post('/v1/telemetry', zipped(reading), gzip)).status).toBe(202)
     expect(process.memoryUsage().rss - before).toBeLessThan(150_000_000)
     expect(await metrics.registry.metrics()).toContain('fleetbridge_http_in_hand_bytes 0')
   })
@@ -289,7 +313,7 @@ describe('waiting', () => {
   })
 
   it('is bounded over all requests: 503 at once, and whoever is in hand is answered', async () => {
-    const { post, pipeline, refused, metrics } = await startSource({ maxBodyBytes: 10_000_000 })
+    const { post, raw, pipeline, refused, metrics } = await startSource({ maxBodyBytes: 10_000_000 })
     pipeline.decide = () => undefined
     const big = 'x'.repeat(9_000_000)
     const inHand = Array.from({ length: 7 }, () => post('/v1/telemetry', big))
@@ -298,7 +322,16 @@ describe('waiting', () => {
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '1'])
     expect(await response.json()).toMatchObject({ code: 'queue_full' })
     expect((await post('/v1/telemetry', zipped(big), gzip)).status).toBe(503)
-    expect(refused).toEqual(['queue_full', 'queue_full'])
+    const asking = await raw()
+    asking.write(requestText('/v1/telemetry', big, ['Expect: 100-continue']).slice(0, -big.length))
+    await asking.until(/^HTTP\/1\.1 503 /)
+    const endless = await raw()
+    endless.write(
+      `POST /v1/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${tokens.pump}\r\nTransfer-Encoding: chunked\r\n\r\n800000\r\n`,
+    )
+    endless.write('x'.repeat(5_000_000))
+    await endless.until(/^HTTP\/1\.1 503 /)
+    expect(refused).toEqual(Array(4).fill('queue_full'))
     for (const envelope of pipeline.envelopes) envelope.settle(stored)
     expect((await Promise.all(inHand)).map(({ status }) => status)).toEqual(Array(7).fill(202))
     expect(await inHandBytes(metrics)).toBe(0)

@@ -105,7 +105,7 @@ export class Exchange {
     if (this.#state === 'receiving' && !this.request.complete) this.#turnAway(refusal)
   }
 
-  /** One message's verdict; after the time was up it only frees what the request holds. */
+  /** One message's verdict. Until the last of them the request keeps its room, also when the time was up and nobody waits: so do the messages. */
   settle(index: number, verdict: Verdict): void {
     this.#verdicts[index] = verdict
     if (--this.#unsettled > 0) return
@@ -143,11 +143,10 @@ export class Exchange {
   }
 
   #onInflated(inflated: Inflated): void {
-    const { room, maxBodyBytes } = this.#intake
+    const { maxBodyBytes } = this.#intake
     this.#unhold(this.#received)
     if (inflated === 'malformed') this.#turnAway(notGzip)
     else if (inflated === 'too_large') this.#turnAway(tooLarge(maxBodyBytes, ' after inflation'))
-    else if (!room.has(inflated.length)) this.#turnAway(noRoom)
     else {
       this.#hold(inflated.length)
       this.#decide(inflated)
@@ -179,7 +178,7 @@ export class Exchange {
     const split = this.#split(body)
     const count = split?.parts.length ?? 1
     if (count > maxItems) return tooManyItems(maxItems)
-    if (!room.has(count * messageBytes)) return noRoom
+    if (!room.has(count * messageBytes)) return noRoom // also when inflation has brought more than there was room for
     this.#hold(count * messageBytes)
     this.#verdicts = new Array<Verdict | undefined>(count).fill(undefined)
     this.#unsettled = count
@@ -275,9 +274,8 @@ export class Exchange {
     this.#intake.room.give(bytes)
   }
 
-  /** Messages that are still on their way keep their memory, whether or not somebody waits for them. */
   #release(): void {
-    if (this.#unsettled === 0) this.#unhold(this.#held)
+    this.#unhold(this.#held)
   }
 }
 

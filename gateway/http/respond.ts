@@ -6,7 +6,6 @@ import type { Answer } from './problem.ts'
 const shortBodyBytes = 64 * 1024
 /** Beyond it the connection is closed, but not before the client could read why. */
 const lingerMs = 1000
-const lingerBytes = 16 * 1024 * 1024
 
 const lingering = new WeakSet<Socket>()
 
@@ -44,16 +43,11 @@ function unreadBytes(request: IncomingMessage): number {
 
 function linger(request: IncomingMessage, response: ServerResponse, body: string): void {
   lingering.add(request.socket)
-  let discarded = 0
   const end = () => {
     clearTimeout(timer)
     response.end()
   }
   const timer = setTimeout(end, lingerMs)
-  request.on('data', (chunk: Buffer) => {
-    discarded += chunk.length
-    if (discarded > lingerBytes) end()
-  })
   request.once('end', end)
   request.once('close', end)
   response.write(body)
