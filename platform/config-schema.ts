@@ -169,9 +169,9 @@ export const Config = section({
       minimum: 1,
       description: 'retention of topics that init creates: how long the worker may be away',
     }),
-    lingerMs: Type.Integer({ default: 5, minimum: 0, maximum: 1000, description: 'shortest interval between sends' }),
+    lingerMs: Type.Integer({ default: 1, minimum: 0, maximum: 1000, description: 'shortest interval between sends' }),
     maxLingerMs: Type.Integer({
-      default: 20,
+      default: 10,
       minimum: 0,
       maximum: 1000,
       description: 'longest interval, at high rates',

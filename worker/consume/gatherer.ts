@@ -11,6 +11,9 @@ export interface GathererOptions {
 export const maxGathered = 5000
 /** Between the starts of two transactions that are not full, so that few messages don't cost a transaction each. */
 const gatherMs = 20
+/** The same while many come: a row of latest is then written once for several messages, and a commit carries more. */
+const gatherManyMs = 100
+const manyRecords = 100
 
 /**
  * Joins slices of many partitions into one transaction after another: what comes while one runs is the next one. Holds at most one in hand and
@@ -20,6 +23,7 @@ export class Gatherer {
   private readonly options: GathererOptions
   private slices: StreamSlice[] = []
   private records = 0
+  private lastRecords = 0
   private waiting: (() => void)[] = []
   private timer: NodeJS.Timeout | undefined
   private inHand: Promise<void> | undefined
@@ -69,11 +73,11 @@ export class Gatherer {
   private schedule(): void {
     if (this.inHand !== undefined || this.failed || this.slices.length === 0) return
     if (this.isFull) this.start()
-    else
-      this.timer ??= setTimeout(
-        this.start,
-        Math.max(1, Math.min(gatherMs, this.startedMs + gatherMs - performance.now())),
-      )
+    else {
+      const betweenMs = this.lastRecords >= manyRecords ? gatherManyMs : gatherMs
+      const waitMs = Math.min(betweenMs, this.startedMs + betweenMs - performance.now())
+      this.timer ??= setTimeout(this.start, Math.max(1, waitMs))
+    }
   }
 
   private readonly start = (): void => {
@@ -99,6 +103,7 @@ export class Gatherer {
   private take(): StreamSlice[] {
     const taken = this.slices
     this.slices = []
+    this.lastRecords = this.records
     this.records = 0
     for (const resolve of this.waiting.splice(0)) resolve()
     return taken
