@@ -35,26 +35,33 @@ afterAll(async () => {
   await rm(dataDir, { recursive: true, force: true })
 })
 
-/** The lines of the README as they stand, but for the ports; one shell, since the first sets a variable for the rest. */
-async function linesOf(section: string): Promise<string> {
-  const readme = await readFile(join(checkout, 'README.md'), 'utf8')
-  const text = readme.split(/^## /m).find((part) => part.startsWith(section)) ?? ''
-  const blocks = [...text.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, lines]) => lines ?? '')
-  expect(blocks.length, `blocks of shell lines under "${section}"`).toBeGreaterThan(0)
+/** The shell lines of a page as they stand, but for the ports and the device's name; one shell, since the first sets a variable for the rest. */
+async function linesOf(page: string, device: string, section = ''): Promise<string> {
+  const markdown = await readFile(join(checkout, page), 'utf8')
+  const text = markdown.split(/^## /m).find((part) => part.startsWith(section)) ?? ''
+  const blocks = [...(section === '' ? markdown : text).matchAll(/```sh\n([\s\S]*?)```/g)].map(
+    ([, lines]) => lines ?? '',
+  )
+  expect(blocks.length, `blocks of shell lines in ${page}`).toBeGreaterThan(0)
   return blocks
     .join('')
-    .replaceAll('-p 1883', `-p ${ports.mqtt}`)
+    .replace(/-h localhost( -p 1883)?/g, `-h localhost -p ${ports.mqtt}`)
     .replaceAll('localhost:8080', `localhost:${ports.http}`)
+    .replaceAll('pump-1', device)
 }
 
-it("the README's first message: its lines as written give two rows", async () => {
-  const lines = await linesOf('A first message')
+async function shell(lines: string): Promise<string> {
   const path = `${dirname(process.execPath)}:${join(checkout, 'node_modules/.bin')}:${process.env.PATH}`
   const { stdout } = await promisify(execFile)('bash', ['-euo', 'pipefail', '-c', lines], {
     cwd: checkout,
     env: { ...process.env, ...env, PATH: path, npm_config_offline: 'true' },
     timeout: 60_000,
   })
+  return stdout
+}
+
+it("the README's first message: its lines as written give two rows", async () => {
+  const stdout = await shell(await linesOf('README.md', 'pump-1', 'A first message'))
   expect(stdout).toContain('"accepted":1')
   expect(stdout).toMatch(/pump-1 +temperature +21\.5/)
   expect(stdout).toMatch(/pump-1 +temperature +21\.6/)
@@ -64,6 +71,36 @@ it("the README's first message: its lines as written give two rows", async () =>
     'the first row is printed',
     () => /21\.5/.test(instance.output) && /\d+(\.\d+)? ms/.test(instance.output),
   )
+})
+
+it('docs/http.md: its lines as written are answered as it says', async () => {
+  const stdout = await shell(await linesOf('docs/http.md', 'page-http'))
+  const answers = stdout.match(/\{"accepted":\d+/g)
+  expect(answers).toEqual([
+    '{"accepted":1',
+    '{"accepted":1',
+    '{"accepted":2',
+    '{"accepted":2',
+    '{"accepted":2',
+    '{"accepted":1',
+  ])
+  expect(stdout).toContain('{"index":1,"status":400,"code":"bad_value"')
+  const rows = await shell(
+    `npx fleetbridge sql "SELECT device, metric, value FROM telemetry WHERE metric = 'n' ORDER BY value"`,
+  )
+  for (const value of [1, 3, 4, 5, 6, 7, 8, 9]) expect(rows).toMatch(new RegExp(` n +${value}`))
+})
+
+it('docs/mqtt.md: its lines as written work', async () => {
+  const token = (await shell('npx fleetbridge devices add page-mqtt')).trim()
+  const lines = (await linesOf('docs/mqtt.md', 'page-mqtt')).replace(
+    /^mosquitto_sub (.*)$/m,
+    '! timeout 1 mosquitto_sub -d $1',
+  )
+  // A subscriber waits until it is stopped; what counts is that it was let in.
+  expect(await shell(`TOKEN=${token}\n${lines}`)).toMatch(/SUBACK/)
+  const rows = await shell(`npx fleetbridge sql "SELECT metric, value, unit FROM telemetry WHERE device = 'page-mqtt'"`)
+  expect(rows).toMatch(/temperature +21\.5 +Cel/)
 })
 
 it('every page that the README links to exists', async () => {
