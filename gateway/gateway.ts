@@ -49,6 +49,7 @@ const eventLogAwayMs = 10_000
 export async function startGateway(config: Config, options: GatewayOptions): Promise<Gateway> {
   const { databaseUrl, log, metrics } = options
   const tools = { log, metrics }
+  if (config.mqtt.open) log.warn('BRIDGE_MQTT_OPEN has no effect in this version: devices still need a credential')
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
   const registry = opened.use(await startRegistry(databaseUrl, config.limits.firstSightDevices, tools))
   const rateLimiter = opened.use(await startRateLimiter(config, tools))

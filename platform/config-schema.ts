@@ -80,7 +80,7 @@ export const Config = section({
     }),
     open: flag(
       false,
-      'anonymous clients, every topic; for trying, on loopback only (not in this version: a start with it is refused)',
+      'anonymous clients, every topic; for trying, on loopback only (no effect in this version; the start says so)',
     ),
     openDeny: Type.Array(Type.String(), { default: [], description: 'topic filters that stay denied in open mode' }),
   }),
