@@ -1,10 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import mqtt from 'mqtt'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { type KafkaServer, startKafka } from '#test/servers/kafka.ts'
 import { type PostgresServer, startPostgres } from '#test/servers/postgres.ts'
 import { type RedisServer, startRedis } from '#test/servers/redis.ts'
 import { BridgeProcess } from '#test/stack/process.ts'
 import { Stack } from '#test/stack/stack.ts'
+
+/** Messages a second, and how long Postgres is away: higher than this when run by hand, `FAULT_RATE=2000 FAULT_AWAY_MS=20000 npm test -- test/fault/kill`. */
+const rate = Number(process.env.FAULT_RATE ?? 500)
+const awayMs = Number(process.env.FAULT_AWAY_MS ?? 8000)
 
 let kafka: KafkaServer
 let redis: RedisServer
@@ -28,7 +33,7 @@ interface Audit {
 }
 
 /** A fleet at an open-loop rate in a process of its own, audited against the rows at its end, while the fault happens. */
-async function underLoad(rate: number, seconds: number, fault: () => Promise<void>): Promise<Audit> {
+async function underLoad(seconds: number, fault: () => Promise<void>): Promise<Audit> {
   const simulate = new BridgeProcess(
     [
       'simulate',
@@ -74,7 +79,7 @@ const storesAgain = async () => {
 it('kill -9 of worker, gateway and Kafka in turn under load: no acknowledged number missing or doubled', {
   timeout: 180_000,
 }, async () => {
-  const audit = await underLoad(500, 40, async () => {
+  const audit = await underLoad(40, async () => {
     await stack.worker.stop('SIGKILL')
     await timed('worker: killed to storing again', async () => {
       await stack.startWorker()
@@ -99,7 +104,7 @@ it('kill -9 of worker, gateway and Kafka in turn under load: no acknowledged num
 })
 
 it('Redis stopped: ingest goes on and the counter moves', { timeout: 60_000 }, async () => {
-  const audit = await underLoad(300, 10, async () => {
+  const audit = await underLoad(10, async () => {
     await redis.kill()
     await sleep(3000)
     expect(await stack.metric(stack.gatewayOps, 'fleetbridge_rate_limiter_fallback_total')).toBeGreaterThan(0)
@@ -111,12 +116,23 @@ it('Redis stopped: ingest goes on and the counter moves', { timeout: 60_000 }, a
 it('Postgres stopped for a while: nothing lost, devices reconnect meanwhile, lag drains', {
   timeout: 90_000,
 }, async () => {
-  const audit = await underLoad(300, 20, async () => {
+  const token = await stack.addDevice('returning')
+  const audit = await underLoad(12 + awayMs / 1000, async () => {
     await postgres.kill('SIGKILL')
     const answer = await fetch(`http://127.0.0.1:${stack.httpPort}/v1/telemetry`, { method: 'POST' })
     expect(answer.status, 'credentials are in memory: wrong ones are still told apart').toBe(401)
     expect((await fetch(`${stack.gatewayOps}/readyz`)).status).toBe(200)
-    await sleep(8000)
+    const client = await mqtt.connectAsync({
+      host: '127.0.0.1',
+      port: stack.mqttPort,
+      clientId: 'returning',
+      username: 'returning',
+      password: token,
+      reconnectPeriod: 0,
+    })
+    await client.publishAsync('devices/me/telemetry', '{"ts":1790000000000,"values":{"n":1}}', { qos: 1 })
+    await client.endAsync()
+    await sleep(awayMs)
     await timed('Postgres: start to storing again', async () => {
       await postgres.restart()
       await storesAgain()
@@ -124,6 +140,7 @@ it('Postgres stopped for a while: nothing lost, devices reconnect meanwhile, lag
   })
   console.info(`audit: ${JSON.stringify(audit)}`)
   expect(audit).toMatchObject({ missing: 0, doubled: 0 })
+  expect(await stack.rows(`device = 'returning'`)).toHaveLength(1)
   await vi.waitFor(
     async () => expect(await stack.metric(stack.workerOps, 'fleetbridge_consumer_lag_records')).toBe(0),
     { timeout: 20_000 },
