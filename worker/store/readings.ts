@@ -11,7 +11,8 @@ const unnested = `$1::int4[], $2::int4[], $3::timestamptz[], $4::timestamptz[], 
 
 const insertReadings = `insert into reading (${columns}, ordinal)
   select device_id, metric_id, event_time, ingest_time, value, coalesce(clock, 0), flag, text, device_time, coalesce(ordinal, 0)
-  from unnest(${unnested}, $10::int2[]) as r(${columns}, ordinal)
+  from unnest(${unnested}, $10::int2[]) as r(${columns}, ordinal)`
+const insertFreeReadings = `${insertReadings}
   on conflict do nothing`
 
 /** Of equal times the one that comes later in the log wins. */
@@ -23,14 +24,19 @@ const upsertLatest = `insert into latest as l (${columns})
     flag = excluded.flag, text = excluded.text, device_time = excluded.device_time
   where l.event_time <= excluded.event_time`
 
-/** Sends the inserts of a plan. Each resolves to whether all its rows went in: else another row held a key. */
-export function sendReadings(client: pg.ClientBase, plan: ReadingPlan): Promise<boolean>[] {
-  const sent: Promise<boolean>[] = []
-  for (const { rows, values } of plan.readingParameters(maxRows))
-    sent.push(
-      client.query({ name: 'readings', text: insertReadings, values }).then(({ rowCount }) => rowCount === rows),
-    )
-  return sent
+/** Sends the inserts of a plan whose keys are taken to be free: a quarter cheaper for Postgres than asking each, and a taken one is an error. */
+export function sendReadings(client: pg.ClientBase, plan: ReadingPlan): Promise<unknown>[] {
+  return [...plan.readingParameters(maxRows)].map(({ values }) =>
+    client.query({ name: 'readings', text: insertReadings, values }),
+  )
+}
+
+/** The same where somebody may take a key meanwhile. Each resolves to whether all its rows went in. */
+export function sendFreeReadings(client: pg.ClientBase, plan: ReadingPlan): Promise<boolean>[] {
+  return [...plan.readingParameters(maxRows)].map(async ({ rows, values }) => {
+    const { rowCount } = await client.query({ name: 'free_readings', text: insertFreeReadings, values })
+    return rowCount === rows
+  })
 }
 
 export function sendLatest(client: pg.ClientBase, plan: ReadingPlan): Promise<unknown>[] {

@@ -11,7 +11,7 @@ import { missingTimes, type Prepared, prepare } from './prepare.ts'
 import { rangeWidth, retentionMs } from './range-width.ts'
 import { isDanglingName, isMissingPartition, isRefusedRow, isTransient } from './sql-state.ts'
 import type { StoreOutcome, StreamSlice } from './stream-slice.ts'
-import { NeedsCare, runTransaction, TooManyConflicts, type TransactionTools } from './transaction.ts'
+import { runTransaction, TooManyConflicts, type TransactionTools } from './transaction.ts'
 
 export interface StoreOptions {
   readonly databaseUrl: string
@@ -89,7 +89,7 @@ export async function startStore({ databaseUrl, poolSize, retention, log, metric
         if (attempts === maxAttempts) throw error
         if (isMissingPartition(error)) await partitions.refresh()
         else if (isDanglingName(error)) tools.cache.clear()
-        else if (error instanceof NeedsCare || (!carefully && isRefusedRow(error))) careful = carefulBatches
+        else if (!carefully && isRefusedRow(error)) careful = carefulBatches
         else if (isTransient(error) || error instanceof TooManyConflicts) await pause(attempts)
         else throw error
       }

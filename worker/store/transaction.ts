@@ -6,7 +6,7 @@ import { LearntNames, type NameCache } from './names.ts'
 import { lockOffsets, moveOffsets, type PartitionProgress } from './offsets.ts'
 import type { Partitions } from './partitions.ts'
 import { maxOrdinals, ReadingPlan, tooManyOrdinals } from './reading-plan.ts'
-import { readExisting, sendLatest, sendReadings } from './readings.ts'
+import { readExisting, sendFreeReadings, sendLatest, sendReadings } from './readings.ts'
 import { type ResolvedNames, resolveCached, resolveNames } from './resolve-names.ts'
 import { isDanglingName, isMissingPartition, isRefusedRow } from './sql-state.ts'
 import type { StoreOutcome } from './stream-slice.ts'
@@ -27,8 +27,8 @@ export interface TransactionTools {
   readonly partitions: Partitions
 }
 
-/** The keys of some readings are taken, or a row was refused: the same again, carefully. */
-export class NeedsCare extends Error {}
+/** Keys were taken between our look and our insert: the same again. */
+class KeyTaken extends Error {}
 
 /** Another transaction took keys between our look and our insert, again and again. */
 export class TooManyConflicts extends Error {}
@@ -54,7 +54,7 @@ interface Part {
 /**
  * One attempt at a batch as one transaction. Nothing remains of it unless it resolves.
  * @param careful look at the rows that are there before inserting, and part refused messages from their neighbours; otherwise the batch is
- *   taken to be new and good, which costs two round trips, and NeedsCare is thrown when it is not
+ *   taken to be new and good, which costs two round trips, and Postgres refuses it when it is not
  */
 export async function runTransaction(
   client: pg.ClientBase,
@@ -85,9 +85,7 @@ async function writeFast(client: pg.ClientBase, batch: Batch, learnt: LearntName
   }
   const plan = new ReadingPlan()
   addAll(plan, messages, 0, names, fate)
-  const inserts = sendReadings(client, plan)
-  await all([...begun, ...inserts, ...sendLatest(client, plan)])
-  for (const complete of inserts) if (!(await complete)) throw new NeedsCare('a key is taken')
+  await all([...begun, ...sendReadings(client, plan), ...sendLatest(client, plan)])
 }
 
 async function writeCarefully(
@@ -107,9 +105,9 @@ async function writeCarefully(
     try {
       await writePart(client, batch.messages.slice(part.from, part.to), part.from, tools, learntHere, fateHere)
     } catch (error) {
-      if (!(error instanceof NeedsCare) && !isPoison(error)) throw error
+      if (!(error instanceof KeyTaken) && !isPoison(error)) throw error
       await client.query('rollback to savepoint part')
-      if (error instanceof NeedsCare) {
+      if (error instanceof KeyTaken) {
         if (++conflicts > maxConflicts) throw new TooManyConflicts('other writers keep taking the same keys')
         parts.push(part)
       } else if (part.to - part.from === 1) {
@@ -127,7 +125,7 @@ async function writeCarefully(
   }
 }
 
-/** @throws NeedsCare when another transaction took a key between the look and the insert */
+/** @throws KeyTaken when another transaction took a key between the look and the insert */
 async function writePart(
   client: pg.ClientBase,
   messages: readonly Message[],
@@ -144,9 +142,9 @@ async function writePart(
   })
   await readExisting(client, plan, partitions)
   addAll(plan, messages, first, names, fate)
-  const inserts = sendReadings(client, plan)
+  const inserts = sendFreeReadings(client, plan)
   await all([...inserts, ...sendLatest(client, plan)])
-  for (const complete of inserts) if (!(await complete)) throw new NeedsCare('a key was taken meanwhile')
+  for (const complete of inserts) if (!(await complete)) throw new KeyTaken('a key was taken meanwhile')
 }
 
 /** @param first index in the batch of the first of these messages */
