@@ -47,7 +47,8 @@ const clients = 100
 const openDevices = 500
 const openRate = 8000
 const topicPrefix = 'bench'
-const peerTopic = 'bench-peer'
+/** Stock Aedes with one send a message, by what its producer promises. */
+const peerPromises = ['idempotent', 'plain'] as const
 const partitions = 12
 
 // The tests' Kafka starts a second sooner with the quick compiler alone; here it shall run as it does for users.
@@ -60,22 +61,29 @@ const dir = mkdtempSync(join(tmpdir(), 'fleetbridge-bench-'))
 opened.defer(() => rmSync(dir, { recursive: true, force: true }))
 
 const fleetbridge = only.has('closed') || only.has('open') ? await startFleetbridge() : undefined
-const peer = only.has('peer') ? await startPeer() : undefined
-// They take turns, so that neither always has the Kafka that has run longer; what waits costs next to nothing.
+const peers = only.has('peer') ? await Promise.all(peerPromises.map(startPeer)) : []
+// They take turns, so that none always has the Kafka that has run longer; what waits costs next to nothing.
 for (let round = 1; round <= rounds; round++) {
   if (only.has('closed')) await fleetbridge?.closed(round)
-  await peer?.closed(round)
+  for (const peer of peers) await peer.closed(round)
 }
 if (only.has('open')) await fleetbridge?.open()
 
 console.info(`\n${resultTable(measured)}\n`)
 const ours = meanRate('fleetbridge')
-const theirs = meanRate('aedes + kafkajs')
-if (ours > 0 && theirs > 0) console.info(`fleetbridge acknowledges ${(ours / theirs).toFixed(2)} × what the peer does`)
+for (const promise of peerPromises) {
+  const theirs = meanRate(peerName(promise))
+  if (ours > 0 && theirs > 0)
+    console.info(`fleetbridge acknowledges ${(ours / theirs).toFixed(2)} × what ${peerName(promise)} does`)
+}
 console.info(`written to ${writeResult()}`)
 
 function warmup(round: number): { warmupMs: number } {
   return { warmupMs: round === 1 ? firstWarmupMs : warmupMs }
+}
+
+function peerName(promise: (typeof peerPromises)[number]): string {
+  return `aedes + kafkajs ${promise}`
 }
 
 function meanRate(name: string): number {
@@ -141,18 +149,20 @@ async function start(command: 'gateway' | 'worker', env: NodeJS.ProcessEnv): Pro
   return process
 }
 
-async function startPeer() {
+async function startPeer(promise: (typeof peerPromises)[number]) {
+  const name = peerName(promise)
+  const peerTopic = `bench-peer-${promise}`
   const admin = createKafka([kafka.brokers], 'bench', silentLog).admin()
   await admin.connect()
   opened.defer(() => admin.disconnect())
   await admin.createTopics({ topics: [{ topic: peerTopic, numPartitions: partitions, replicationFactor: 1 }] })
   const records = async () =>
     (await admin.fetchTopicOffsets(peerTopic)).reduce((sum, { offset }) => sum + Number(offset), 0)
-  const csv = join(dir, 'peer.csv')
+  const csv = join(dir, `${promise}.csv`)
   writeFileSync(csv, Array.from({ length: clients }, (_, index) => `peer-${index},token-${index}`).join('\n'))
   const script = fileURLToPath(new URL('./peers/aedes-kafkajs.ts', import.meta.url))
   // Without its warnings: kafkajs sets timers into the past on this Node.
-  const child = spawn(process.execPath, ['--no-warnings', script, kafka.brokers, peerTopic], {
+  const child = spawn(process.execPath, ['--no-warnings', script, kafka.brokers, peerTopic, promise], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   opened.defer(() => {
@@ -162,9 +172,9 @@ async function startPeer() {
   const common = { port: Number(printed.toString()), csv, devices: clients, warmupMs, readings }
   return {
     async closed(round: number): Promise<void> {
-      say('closed loop: aedes + kafkajs')
+      say(`closed loop: ${name}`)
       const before = await records()
-      const load = { ...common, ...warmup(round), name: 'aedes + kafkajs', durationMs: closedMs }
+      const load = { ...common, ...warmup(round), name, durationMs: closedMs }
       const one = await measure(load, { gateway: child.pid as number, Kafka: kafka.pid })
       measured.push(one)
       // The warm-up's records are among them.

@@ -3,17 +3,19 @@ import { Aedes } from 'aedes'
 import { Kafka, logLevel } from 'kafkajs'
 
 /**
- * The plain way to the same promise, for comparison: a stock Aedes, and one `send` of a stock kafkajs producer (acks=all) a message,
- * awaited before the PUBACK. Nobody is authenticated, nothing is decoded, checked, limited or written to a database.
- * Arguments: brokers, topic. Prints its port.
+ * The plain way, for comparison: a stock Aedes, and one `send` of a kafkajs producer (acks=all) a message, awaited before the PUBACK.
+ * Nobody is authenticated, nothing is decoded, checked, limited or written to a database.
+ * `idempotent` keeps our promise, that a retry neither doubles nor reorders, for which kafkajs has one request on its way; `plain` is the stock
+ * producer, which may do both and has as many requests on their way as there are messages.
+ * Arguments: brokers, topic, idempotent or plain. Prints its port.
  */
-const [brokers = '', topic = ''] = process.argv.slice(2)
+const [brokers = '', topic = '', promise = 'plain'] = process.argv.slice(2)
 
 const producer = new Kafka({
   clientId: 'aedes-kafkajs',
   brokers: brokers.split(','),
   logLevel: logLevel.ERROR,
-}).producer()
+}).producer({ idempotent: promise === 'idempotent' })
 await producer.connect()
 
 const broker = await Aedes.createBroker({
