@@ -98,13 +98,17 @@ async function front(): Promise<number> {
     for (const envelope of group) envelope.settle(stored)
   }
   const authenticator: Authenticator = {
-    authenticate: (token = '') => ({
+    authenticate: ({ secret: token = '' }) => ({
       tenant: 'default',
       device: token,
       fleet: false,
       credentialId: token,
+      operator: false,
+      expiresAtMs: Number.POSITIVE_INFINITY,
       allows: () => false,
     }),
+    isLive: () => true,
+    onChange: () => () => {},
     admitDevice: () => 'admitted',
   }
   const { port } = await startMqttSource(

@@ -37,11 +37,22 @@ async function compare(): Promise<void> {
     device: 'pump-1',
     fleet: false,
     credentialId: '1',
+    operator: false,
+    expiresAtMs: Number.POSITIVE_INFINITY,
     allows: () => true,
   }
   const settled: Envelope[] = []
   const source = await startHttpSource(
-    { port: 0, host: '127.0.0.1', maxBodyBytes: 1_048_576, maxItems: 10_000, holdMs: 10_000 },
+    {
+      port: 0,
+      host: '127.0.0.1',
+      plain: true,
+      tlsPort: 0,
+      webSocket: true,
+      maxBodyBytes: 1_048_576,
+      maxItems: 10_000,
+      holdMs: 10_000,
+    },
     {
       pipeline: {
         push(envelope) {
@@ -52,7 +63,12 @@ async function compare(): Promise<void> {
             })
         },
       },
-      authenticator: { authenticate: () => principal, admitDevice: () => 'admitted' },
+      authenticator: {
+        authenticate: () => principal,
+        isLive: () => true,
+        onChange: () => () => {},
+        admitDevice: () => 'admitted',
+      },
       log: silentLog,
       metrics: createMetrics('bench'),
     },

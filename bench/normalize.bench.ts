@@ -7,9 +7,14 @@ const principal = {
   device: 'pump-1',
   fleet: false,
   credentialId: 'bench',
+  operator: false,
+  expiresAtMs: Number.POSITIVE_INFINITY,
   allows: (device: string) => device === 'pump-1',
 }
-const normalizer = createNormalizer({ retentionMs: undefined, authenticator: { admitDevice: () => 'admitted' } })
+const normalizer = createNormalizer({
+  retentionMs: undefined,
+  authenticator: { admitDevice: () => 'admitted' },
+})
 const batchSize = 500
 const batches = 40
 const rounds = 12

@@ -17,7 +17,12 @@ import { createPipeline, type RunningPipeline } from './pipeline.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { Verdict } from './verdict.ts'
 
-const authenticator: Authenticator = { authenticate: () => 'unknown', admitDevice: () => 'admitted' }
+const authenticator: Authenticator = {
+  authenticate: () => 'unknown',
+  isLive: () => true,
+  onChange: () => () => {},
+  admitDevice: () => 'admitted',
+}
 const noLimits = {
   device: 'none',
   deviceReadings: 'none',
@@ -29,6 +34,7 @@ const noLimits = {
   tenantReadings: 'none',
   tenantBytes: 'none',
   firstSightDevices: 10,
+  firstSightPerMinute: 60,
 }
 
 /** An event log in memory that tests can stop, and that keeps what was appended in order. */
@@ -78,7 +84,15 @@ class Sent implements Envelope {
 }
 
 function principal(device: string, fleet = false): Principal {
-  return { tenant: 'default', device, fleet, credentialId: device, allows: (other) => fleet || other === device }
+  return {
+    tenant: 'default',
+    device,
+    fleet,
+    credentialId: device,
+    operator: false,
+    expiresAtMs: Number.POSITIVE_INFINITY,
+    allows: (other) => fleet || other === device,
+  }
 }
 
 function message(device: string, body: string, more: Partial<Ingress> = {}): Ingress {

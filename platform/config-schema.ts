@@ -48,6 +48,8 @@ export const Config = section({
   mqtt: section({
     port: port(1883, 'MQTT 3.1.1 and 5 over TCP'),
     host: host('0.0.0.0'),
+    plain: flag(true, 'false: no MQTT without TLS'),
+    tlsPort: port(8883, 'MQTT over TLS; opened when tls.certFile is set'),
     maxPacketBytes: Type.Integer({
       default: 1_048_576,
       minimum: 128,
@@ -62,10 +64,29 @@ export const Config = section({
     }),
     maxInHandBytes: Type.Integer({ default: 2_097_152, minimum: 1024, description: 'their bytes' }),
     maxConnections: Type.Integer({ default: 20_000, minimum: 1, description: 'connections in all' }),
+    maxConnectionsPerAddress: Type.Integer({
+      default: 5000,
+      minimum: 1,
+      description: 'connections from one address; a site behind one router has one',
+    }),
+    connectRate: limit('2000:10', 'new connections from one address'),
+    maxTopicLevels: Type.Integer({ default: 16, minimum: 3, maximum: 128, description: 'levels of a topic or filter' }),
+    maxTopicBytes: Type.Integer({
+      default: 512,
+      minimum: 160,
+      maximum: 65_535,
+      description: 'bytes of a topic or filter',
+    }),
+    maxFilters: Type.Integer({ default: 32, minimum: 1, maximum: 1000, description: 'topic filters of one session' }),
+    maxRetainedBytes: Type.Integer({
+      default: 65_536,
+      minimum: 0,
+      description: 'topics and payloads of the messages that the broker retains for one device',
+    }),
     connectTimeoutMs: Type.Integer({
       default: 10_000,
       minimum: 100,
-      description: 'a socket without a complete CONNECT is closed after this',
+      description: 'a socket without a complete CONNECT, or without its answer, is closed after this',
     }),
     holdMs: Type.Integer({
       default: 10_000,
@@ -78,15 +99,15 @@ export const Config = section({
       description:
         'over a limit: hold (then close) or refuse (MQTT 5: PUBACK 0x97, after which most clients forget the message)',
     }),
-    open: flag(
-      false,
-      'anonymous clients, every topic; for trying, on loopback only (no effect in this version; the start says so)',
-    ),
+    open: flag(false, 'anonymous clients, every topic; for trying, on loopback only'),
     openDeny: Type.Array(Type.String(), { default: [], description: 'topic filters that stay denied in open mode' }),
   }),
   http: section({
-    port: port(8080, 'HTTP for devices'),
+    port: port(8080, 'HTTP for devices, and MQTT over WebSocket at /mqtt'),
     host: host('0.0.0.0'),
+    plain: flag(true, 'false: no HTTP and no WebSocket without TLS'),
+    tlsPort: port(8443, 'HTTPS, and MQTT over secure WebSocket at /mqtt; opened when tls.certFile is set'),
+    webSocket: flag(true, 'MQTT over WebSocket at /mqtt'),
     maxBodyBytes: Type.Integer({
       default: 1_048_576,
       minimum: 128,
@@ -111,7 +132,69 @@ export const Config = section({
     ),
     host: host('0.0.0.0'),
   }),
-  admin: section({ port: port(8082, 'admin API (a later version)'), host: host('127.0.0.1') }),
+  admin: section({
+    port: port(8082, 'admin API'),
+    host: host('127.0.0.1'),
+    token: Type.Optional(
+      Type.String({
+        secret: true,
+        minLength: 20,
+        description: 'opens the admin API with the role admin; "up" makes one at its first start when this is absent',
+      }),
+    ),
+  }),
+  tls: section({
+    certFile: Type.Optional(
+      Type.String({ minLength: 1, description: 'PEM, the chain included; read again when it changes' }),
+    ),
+    keyFile: Type.Optional(Type.String({ minLength: 1, description: 'PEM, its private key' })),
+    minVersion: Type.Union([Type.Literal('TLSv1.2'), Type.Literal('TLSv1.3')], {
+      default: 'TLSv1.2',
+      description: 'TLSv1.2 or TLSv1.3',
+    }),
+  }),
+  proxy: section({
+    from: Type.Array(Type.String({ minLength: 1 }), {
+      default: [],
+      description:
+        'addresses or networks (10.0.0.0/8) whose connections begin with a PROXY protocol header, version 1 or 2, on the device listeners',
+    }),
+  }),
+  auth: section({
+    jwt: Type.Array(
+      section({
+        tenant: Type.String({ pattern: '^[a-z0-9-]{1,63}$' }),
+        issuer: Type.String({ minLength: 1 }),
+        audience: Type.String({ minLength: 1 }),
+        algorithms: Type.Array(
+          Type.Union(
+            ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA', 'HS256'].map((algorithm) => Type.Literal(algorithm)),
+          ),
+          { minItems: 1 },
+        ),
+        keysFile: Type.String({ minLength: 1 }),
+        deviceClaim: Type.Optional(Type.String({ minLength: 1 })),
+      }),
+      {
+        default: [],
+        description:
+          'issuers of JSON Web Tokens: tenant, issuer, audience, algorithms, keysFile (a JWK set or a PEM public key), deviceClaim (sub)',
+      },
+    ),
+    clientCas: Type.Array(
+      section({
+        tenant: Type.String({ pattern: '^[a-z0-9-]{1,63}$' }),
+        file: Type.String({ minLength: 1 }),
+        identity: Type.Optional(Type.Union([Type.Literal('cn'), Type.Literal('san')])),
+      }),
+      {
+        default: [],
+        description:
+          "authorities of client certificates: tenant, file (PEM), identity (cn: the subject's common name is the device; san: its first DNS name or URI)",
+      },
+    ),
+    failures: limit('10:60', 'failed logins of one address and of one user name, after which answers are delayed'),
+  }),
   limits: section({
     device: limit('1000:1', 'messages of one device'),
     deviceReadings: limit('none', 'readings of one device'),
@@ -123,9 +206,14 @@ export const Config = section({
     tenantReadings: limit('none', 'readings of one tenant'),
     tenantBytes: limit('none', 'bytes of one tenant'),
     firstSightDevices: Type.Integer({
-      default: 100_000,
+      default: 1000,
       minimum: 0,
-      description: 'unknown devices that one fleet credential may create',
+      description: 'unknown devices that one fleet credential may create in all',
+    }),
+    firstSightPerMinute: Type.Integer({
+      default: 60,
+      minimum: 1,
+      description: 'unknown devices that one fleet credential may create in a minute',
     }),
   }),
   retention: section({

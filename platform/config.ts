@@ -135,12 +135,22 @@ function parse(schema: Setting['schema'], text: string): unknown {
   const type = (schema as { type?: string }).type
   if (type === 'integer') return /^-?\d+$/.test(text) ? Number(text) : text
   if (type === 'boolean') return text === 'true' ? true : text === 'false' ? false : text
+  if (type === 'array' && (schema.items as { type?: string } | undefined)?.type === 'object') return parsedJson(text)
   if (type === 'array')
     return text
       .split(',')
       .map((part) => part.trim())
       .filter((part) => part !== '')
   return text
+}
+
+/** A list of objects, as the file holds it. What is no JSON fails at the schema. */
+function parsedJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
 }
 
 function suggestion(name: string, known: ReadonlySet<string>): string {

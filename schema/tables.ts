@@ -50,7 +50,8 @@ export const device = pgTable(
       .notNull()
       .references(() => tenant.id),
     externalId: text('external_id').notNull(),
-    status: text('status', { enum: ['enabled', 'disabled'] })
+    /** A removed device is gone for everybody but its readings, and its id is never given to another. */
+    status: text('status', { enum: ['enabled', 'disabled', 'removed'] })
       .notNull()
       .default('enabled'),
     type: text('type'),
@@ -64,7 +65,7 @@ export const device = pgTable(
   },
   (table) => [
     unique('device_tenant_id_external_id_unique').on(table.tenantId, table.externalId),
-    check('device_status_check', sql`${table.status} in ('enabled', 'disabled')`),
+    check('device_status_check', sql`${table.status} in ('enabled', 'disabled', 'removed')`),
     index('device_created_by_index').on(table.createdBy),
     index('device_updated_at_index').on(table.updatedAt),
   ],
@@ -77,10 +78,16 @@ export const credential = pgTable(
     deviceId: integer('device_id')
       .notNull()
       .references(() => device.id, { onDelete: 'cascade' }),
-    kind: text('kind').notNull().default('token'),
-    /** SHA-256 of the token; the token itself is stored nowhere. */
+    kind: text('kind', { enum: ['token', 'password', 'certificate'] })
+      .notNull()
+      .default('token'),
+    /** SHA-256 of the token, or of a certificate (its fingerprint); the token itself is stored nowhere. Null for a password. */
     secretHash: bytea('secret_hash').unique(),
+    /** `$scrypt$ln=…,r=…,p=…$salt$hash` of a chosen password. */
+    passwordHash: text('password_hash'),
     fleet: boolean('fleet').notNull().default(false),
+    /** Only subscribes, and sees its whole tenant. */
+    operator: boolean('operator').notNull().default(false),
     /** Glob with `*` of the devices that a fleet credential may speak for; null: any. */
     pattern: text('pattern'),
     name: text('name'),
@@ -93,7 +100,48 @@ export const credential = pgTable(
   (table) => [
     index('credential_device_id_index').on(table.deviceId),
     index('credential_updated_at_index').on(table.updatedAt),
+    check('credential_kind_check', sql`${table.kind} in ('token', 'password', 'certificate')`),
+    check(
+      'credential_secret_check',
+      sql`(${table.kind} = 'password') = (${table.passwordHash} is not null) and (${table.kind} = 'password') = (${table.secretHash} is null)`,
+    ),
+    check('credential_role_check', sql`not (${table.fleet} and ${table.operator})`),
   ],
+)
+
+/** Who may use the admin API; the token of the configuration is not among them. */
+export const adminToken = pgTable(
+  'admin_token',
+  {
+    id: uuid('id').primaryKey().defaultRandom(),
+    name: text('name').notNull(),
+    role: text('role', { enum: ['viewer', 'operator', 'admin'] }).notNull(),
+    /** SHA-256 of the token. */
+    secretHash: bytea('secret_hash').notNull().unique(),
+    expiresAt: timestamptz('expires_at'),
+    revokedAt: timestamptz('revoked_at'),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+  },
+  (table) => [check('admin_token_role_check', sql`${table.role} in ('viewer', 'operator', 'admin')`)],
+)
+
+/** Every change that somebody made by the admin API or the command line, written in the change's own transaction. */
+export const audit = pgTable(
+  'audit',
+  {
+    id: bigint('id', { mode: 'number' }).generatedAlwaysAsIdentity().primaryKey(),
+    at: timestamptz('at').notNull().default(sql`clock_timestamp()`),
+    /** `admin:NAME` for a token of the admin API, `cli:USER` for the command line. */
+    actor: text('actor').notNull(),
+    /** Such as `device.add`, `credential.revoke`. */
+    action: text('action').notNull(),
+    /** Not a reference: it outlives what it speaks of. */
+    tenant: text('tenant'),
+    subject: text('subject'),
+    /** Never holds a secret. */
+    details: jsonb('details').notNull().default({}),
+  },
+  (table) => [index('audit_at_index').on(table.at)],
 )
 
 /** The dictionary of names: one row a name and unit of a tenant, made on first sight. */

@@ -47,7 +47,8 @@ async function addCredential(
 }
 
 function deviceOf(registry: Registry, token: string, username?: string): string {
-  const answer = registry.authenticate(token, username)
+  const answer = registry.authenticate({ secret: token, username })
+  if (answer instanceof Promise) throw new Error('a token is looked up at once')
   return typeof answer === 'string' ? answer : answer.device
 }
 
@@ -62,7 +63,7 @@ describe('the registry', () => {
     for (const name of ['pump-2', 'pump-1@other', '', '__proto__', 'pump-1@'])
       expect(deviceOf(registry, pump, name)).toBe('unknown')
     for (const token of [`${pump}x`, 'fb_', '', '__proto__']) expect(deviceOf(registry, token)).toBe('unknown')
-    expect(registry.authenticate(undefined)).toBe('unknown')
+    expect(registry.authenticate({})).toBe('unknown')
     expect(deviceOf(registry, expired)).toBe('disabled')
   })
 
@@ -93,7 +94,7 @@ describe('the registry', () => {
     const token = await addCredential('gw-1', { fleet: true, pattern: 'site1-*' })
     await addCredential('site1-known')
     await using registry = await start(2)
-    const principal = registry.authenticate(token)
+    const principal = await registry.authenticate({ secret: token })
     if (typeof principal === 'string') throw new Error(principal)
     expect(principal.allows('site1-a')).toBe(true)
     expect(principal.allows('site2-a')).toBe(false)
@@ -114,6 +115,6 @@ describe('the registry', () => {
       metrics: createMetrics('test'),
     })
     expect(registry.loaded()).toBe(false)
-    expect(registry.authenticate('fb_x')).toBe('unavailable')
+    expect(registry.authenticate({ secret: 'fb_x' })).toBe('unavailable')
   })
 })

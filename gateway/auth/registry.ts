@@ -55,7 +55,13 @@ export async function startRegistry(
     ...handleOf(() => feed.close()),
     loaded: () => feed.loaded(),
     refreshed: () => feed.refreshed(),
-    authenticate(token, username) {
+    isLive({ expiresAtMs }) {
+      return expiresAtMs > Date.now()
+    },
+    onChange() {
+      return () => {}
+    },
+    authenticate({ secret: token, username }) {
       if (!feed.loaded()) return 'unavailable'
       if (token === undefined || token === '') return 'unknown'
       // Looked up by its hash, so the time that takes says nothing about the tokens that exist.
@@ -82,14 +88,17 @@ class CredentialPrincipal implements Principal {
   readonly tenant: string
   readonly device: string
   readonly fleet: boolean
+  readonly operator = false
   readonly credentialId: string
+  readonly expiresAtMs: number
   readonly #pattern: string | null
 
-  constructor({ tenant, device, fleet, credentialId, pattern }: CredentialRow) {
+  constructor({ tenant, device, fleet, credentialId, pattern, expiresAtMs }: CredentialRow) {
     this.tenant = tenant
     this.device = device
     this.fleet = fleet
     this.credentialId = credentialId
+    this.expiresAtMs = expiresAtMs ?? Number.POSITIVE_INFINITY
     this.#pattern = pattern
   }
 

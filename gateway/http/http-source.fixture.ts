@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { onTestFinished } from 'vitest'
 import { createMetrics } from '#platform/metrics.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
-import type { Authenticator } from '../auth/authenticator.ts'
+import type { Authenticator, Presented } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import type { Envelope } from '../envelope.ts'
 import type { Ingress } from '../ingress.ts'
@@ -70,7 +70,17 @@ export async function startSource(
   )
   const authenticator = new TestAuthenticator()
   const source = await startHttpSource(
-    { port: 0, host, maxBodyBytes: 1_048_576, maxItems: 10_000, holdMs: 10_000, ...settings },
+    {
+      port: 0,
+      host,
+      plain: true,
+      tlsPort: 0,
+      webSocket: true,
+      maxBodyBytes: 1_048_576,
+      maxItems: 10_000,
+      holdMs: 10_000,
+      ...settings,
+    },
     { pipeline, authenticator, log, metrics, countRefused: (reason) => refused.push(reason), timeouts },
   )
   onTestFinished(() => source.close())
@@ -102,7 +112,7 @@ export class TestAuthenticator implements Authenticator {
   available = true
   readonly asked: [string | undefined, string | undefined][] = []
 
-  authenticate(token: string | undefined, username?: string) {
+  authenticate({ secret: token, username }: Presented) {
     this.asked.push([token, username])
     if (!this.available) return 'unavailable'
     if (token === tokens.disabled) return 'disabled'
@@ -111,13 +121,29 @@ export class TestAuthenticator implements Authenticator {
     return 'unknown'
   }
 
+  isLive() {
+    return true
+  }
+
+  onChange() {
+    return () => {}
+  }
+
   admitDevice() {
     return 'admitted' as const
   }
 }
 
 function principal(device: string, fleet: boolean): Principal {
-  return { tenant: 'default', device, fleet, credentialId: device, allows: (other) => fleet || other === device }
+  return {
+    tenant: 'default',
+    device,
+    fleet,
+    credentialId: device,
+    operator: false,
+    expiresAtMs: Number.POSITIVE_INFINITY,
+    allows: (other) => fleet || other === device,
+  }
 }
 
 /** Bytes over a socket, for what well-behaved clients do not do. */

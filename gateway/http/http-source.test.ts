@@ -197,7 +197,16 @@ describe('closing', () => {
 it('names the setting when the port is in use', async () => {
   const { source } = await startSource()
   const again = startHttpSource(
-    { port: source.port, host: '127.0.0.1', maxBodyBytes: 1000, maxItems: 1, holdMs: 100 },
+    {
+      port: source.port,
+      host: '127.0.0.1',
+      plain: true,
+      tlsPort: 0,
+      webSocket: true,
+      maxBodyBytes: 1000,
+      maxItems: 1,
+      holdMs: 100,
+    },
     {
       pipeline: { push() {} },
       authenticator: new TestAuthenticator(),

@@ -14,7 +14,8 @@ import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
-import type { Authenticator } from '../auth/authenticator.ts'
+import type { Authenticator, AuthRefusal } from '../auth/authenticator.ts'
+import type { Principal } from '../auth/principal.ts'
 import type { Pipeline } from '../pipeline-port.ts'
 import { onClientError } from './client-error.ts'
 import { presentedBy } from './credentials.ts'
@@ -179,7 +180,10 @@ function takeIn(
   const token = route.tokenInPath ? pathToken : presented.token
   const principal = intake.closing
     ? 'closing'
-    : authenticator.authenticate(token, route.tokenInPath ? undefined : presented.username)
+    : (authenticator.authenticate({
+        secret: token,
+        username: route.tokenInPath ? undefined : presented.username,
+      }) as Principal | AuthRefusal)
   if (typeof principal === 'string') {
     const { code, detail } = doorAnswers[principal]
     intake.countRefused(code)

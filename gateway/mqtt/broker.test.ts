@@ -5,7 +5,15 @@ import { type Link, type LinkSink, startBroker } from './broker.ts'
 import type { AcceptedConnect } from './connect.ts'
 import { seeded } from './testing/seeded.ts'
 
-const principal: Principal = { tenant: 'default', device: 'd', fleet: false, credentialId: 'c', allows: () => false }
+const principal: Principal = {
+  tenant: 'default',
+  device: 'd',
+  fleet: false,
+  credentialId: 'c',
+  operator: false,
+  expiresAtMs: Number.POSITIVE_INFINITY,
+  allows: () => false,
+}
 const connect: AcceptedConnect = {
   principal,
   version: 5,

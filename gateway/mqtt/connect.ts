@@ -155,8 +155,9 @@ export function acceptingConnack(
 
 /** `device` or `device@tenant` with the token as password, or the token alone in either place. */
 function authenticate({ username, password }: IConnectPacket, authenticator: Authenticator): Principal | AuthRefusal {
-  if (password === undefined || password.length === 0) return authenticator.authenticate(username)
-  return authenticator.authenticate(password.toString(), username)
+  const presented =
+    password === undefined || password.length === 0 ? { secret: username } : { secret: password.toString(), username }
+  return authenticator.authenticate(presented) as Principal | AuthRefusal
 }
 
 function refusedBy(refusal: AuthRefusal, version: ProtocolVersion): RefusedConnect {

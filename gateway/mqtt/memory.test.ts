@@ -77,6 +77,8 @@ describe('Clients', () => {
     device: 'a/b',
     fleet: false,
     credentialId: 'c',
+    operator: false,
+    expiresAtMs: Number.POSITIVE_INFINITY,
     allows: () => false,
   }
 

@@ -9,6 +9,8 @@ const principal = (device: string, fleet = false, tenant = 'default'): Principal
   device,
   fleet,
   credentialId: device,
+  operator: false,
+  expiresAtMs: Number.POSITIVE_INFINITY,
   allows: (other) => other === device || fleet,
 })
 const pump = principal('pump-1')

@@ -24,6 +24,7 @@ const limits = {
   tenantReadings: 'none',
   tenantBytes: 'none',
   firstSightDevices: 10,
+  firstSightPerMinute: 60,
 }
 
 let stop: (() => Promise<void>) | undefined

@@ -101,6 +101,8 @@ function principalOf(fleet: boolean): Principal {
     device: 'pump-1',
     fleet,
     credentialId: 'c',
+    operator: false,
+    expiresAtMs: Number.POSITIVE_INFINITY,
     allows: (device) => fleet || device === 'pump-1',
   }
 }

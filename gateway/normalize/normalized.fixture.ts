@@ -14,7 +14,15 @@ export const arrivalUs = arrivalMs * 1000
 export const dayMs = 86_400_000
 
 export function deviceOf(device: string): Principal {
-  return { tenant: 'default', device, fleet: false, credentialId: device, allows: (other) => other === device }
+  return {
+    tenant: 'default',
+    device,
+    fleet: false,
+    credentialId: device,
+    operator: false,
+    expiresAtMs: Number.POSITIVE_INFINITY,
+    allows: (other) => other === device,
+  }
 }
 
 export function fleetOf(device: string, pattern: string | null = null): Principal {
@@ -23,6 +31,8 @@ export function fleetOf(device: string, pattern: string | null = null): Principa
     device,
     fleet: true,
     credentialId: device,
+    operator: false,
+    expiresAtMs: Number.POSITIVE_INFINITY,
     allows: (other) => other === device || fitsPattern(pattern, other),
   }
 }

@@ -20,6 +20,7 @@ it('reads every window of every limit, under the names that answers carry', () =
     tenantReadings: text,
     tenantBytes: text,
     firstSightDevices: 0,
+    firstSightPerMinute: 60,
   })
   expect(all.map(({ limit }) => limit)).toEqual([
     'device',

@@ -20,6 +20,7 @@ export function limitsOf(given: Partial<Limits>): Limits {
     tenantReadings: none,
     tenantBytes: none,
     firstSightDevices: 100_000,
+    firstSightPerMinute: 60,
     ...given,
   }
 }

@@ -3,7 +3,7 @@ import { Config } from '#platform/config-schema.ts'
 import { silentLog } from '#platform/log.ts'
 import { createMetrics, type Metrics } from '#platform/metrics.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
-import type { Authenticator, AuthRefusal } from '../../auth/authenticator.ts'
+import type { Authenticator, AuthRefusal, Presented } from '../../auth/authenticator.ts'
 import { fitsPattern } from '../../auth/device-pattern.ts'
 import type { Principal } from '../../auth/principal.ts'
 import { type MqttSource, startMqttSource } from '../mqtt-source.ts'
@@ -64,7 +64,7 @@ export function mqttDefaults(): Config['mqtt'] {
 
 /** `device` or `device@tenant`; tokens are `t-device`, or `t-device@tenant` outside of the default tenant. */
 export class TestAuthenticator implements Authenticator {
-  authenticate(token: string | undefined, username?: string): Principal | AuthRefusal {
+  authenticate({ secret: token, username }: Presented): Principal | AuthRefusal {
     if (token === 't-unavailable') return 'unavailable'
     if (token === 't-disabled') return 'disabled'
     if (token?.startsWith('t-') !== true) return 'unknown'
@@ -76,8 +76,18 @@ export class TestAuthenticator implements Authenticator {
       device,
       fleet,
       credentialId: device,
+      operator: false,
+      expiresAtMs: Number.POSITIVE_INFINITY,
       allows: (other) => other === device || (fleet && fitsPattern('kid-*', other)),
     }
+  }
+
+  isLive(): boolean {
+    return true
+  }
+
+  onChange(): () => void {
+    return () => {}
   }
 
   admitDevice(): 'admitted' {
