@@ -36,6 +36,8 @@ it('lets two that start at once wait for each other', async () => {
 it('refuses a database that a newer version has migrated, and leaves it as it is', async () => {
   await using database = await freshDatabase()
   await migrate(database.url, silentLog)
+  const countMigrations = () => query(database.url, 'select count(*)::int from drizzle.__drizzle_migrations')
+  const [{ count }] = (await countMigrations()) as [{ count: number }]
   await query(
     database.url,
     `insert into drizzle.__drizzle_migrations (hash, created_at) values ('newer', 99999999999999)`,
@@ -43,5 +45,5 @@ it('refuses a database that a newer version has migrated, and leaves it as it is
   const newer = { code: 'BRIDGE_SCHEMA_NEWER', message: expect.stringContaining('start the newer version') }
   await expect(migrate(database.url, silentLog)).rejects.toMatchObject(newer)
   await expect(checkSchema(database.url)).rejects.toMatchObject(newer)
-  expect(await query(database.url, 'select count(*)::int from drizzle.__drizzle_migrations')).toEqual([{ count: 2 }])
+  expect(await countMigrations()).toEqual([{ count: count + 1 }])
 })

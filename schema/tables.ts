@@ -83,11 +83,7 @@ export const credential = pgTable(
       .default('token'),
     /** SHA-256 of the token, or of a certificate (its fingerprint); the token itself is stored nowhere. Null for a password. */
     secretHash: bytea('secret_hash').unique(),
-    /** `$scrypt$ln=…,r=…,p=…$salt$hash` of a chosen password. */
-    passwordHash: text('password_hash'),
     fleet: boolean('fleet').notNull().default(false),
-    /** Only subscribes, and sees its whole tenant. */
-    operator: boolean('operator').notNull().default(false),
     /** Glob with `*` of the devices that a fleet credential may speak for; null: any. */
     pattern: text('pattern'),
     name: text('name'),
@@ -96,6 +92,10 @@ export const credential = pgTable(
     lastUsedAt: timestamptz('last_used_at'),
     createdAt: timestamptz('created_at').notNull().defaultNow(),
     updatedAt: timestamptz('updated_at').notNull().default(sql`clock_timestamp()`),
+    /** `$scrypt$ln=…,r=…,p=…$salt$hash` of a chosen password. */
+    passwordHash: text('password_hash'),
+    /** Only subscribes, and sees its whole tenant. */
+    operator: boolean('operator').notNull().default(false),
   },
   (table) => [
     index('credential_device_id_index').on(table.deviceId),
