@@ -12,6 +12,7 @@ export default defineConfig({
           name: 'unit',
           include: ['{cli,gateway,worker,schema,simulator,platform,docs,bench}/**/*.test.ts'],
           exclude: ['**/*.real.test.ts', '**/node_modules/**'],
+          maxWorkers: 3, // most of their time is waiting
         },
       },
       {
