@@ -3,6 +3,7 @@ import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import { createAccounts } from './accounts.ts'
+import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
 import type { AckLevel, EventLog } from './event-log/event-log.ts'
@@ -69,6 +70,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     await startMqttSource(config.mqtt, {
       pipeline,
       authenticator: registry,
+      loginGuard: new LoginGuard(config.auth.failures),
       ...tools,
       countRefused: (reason) => accounts.turnedAway('mqtt', reason),
     }),

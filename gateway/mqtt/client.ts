@@ -18,6 +18,8 @@ export class Client {
   readonly id: string
   readonly principal: Principal
   connection: ClientConnection | undefined
+  /** A newer connection that has to wait before it may take over. */
+  waiting: ClientConnection | undefined
   readonly pacing = new Pacing()
   readonly unsent = new UnsentAnswers()
   /** Messages of closed connections that the event log has not answered for: a re-send joins them, and they use up the client's share. */
@@ -35,6 +37,10 @@ export class Client {
   constructor(id: string, principal: Principal) {
     this.id = id
     this.principal = principal
+  }
+
+  get isAway(): boolean {
+    return this.connection === undefined && this.waiting === undefined
   }
 
   /** Whether there is a session that a CONNECT may go on with. */
@@ -60,7 +66,7 @@ export class Client {
 
 /** A client that nobody has seen for this long is forgotten, but for its subscriptions. */
 const forgetAfterMs = 600_000
-/** Unconnected clients of one device; past it the one that is away longest is forgotten, its session too. */
+/** Unconnected clients of one device; past it the one that is away longest is forgotten. */
 const maxIdlePerDevice = 16
 
 /** All clients of the process. A device may call itself by ever new client ids, so what is kept of each is bounded per device. */
@@ -91,14 +97,25 @@ export class Clients {
   /** The client has no connection any more. */
   idle(client: Client, nowMs: number): void {
     client.idleSinceMs = nowMs
+    if (client.sessionSeconds > 0) this.keepOneSession(client)
     const clients = this.#devices.get(insideName(client.principal))
     if (clients === undefined) return
     this.#prune(clients, nowMs)
-    const idle = [...clients].filter(([, { connection }]) => connection === undefined)
+    const idle = [...clients].filter(([, { isAway }]) => isAway)
     if (idle.length <= maxIdlePerDevice) return
     idle.sort(([, one], [, other]) => one.idleSinceMs - other.idleSinceMs)
     for (const [clientId, oldest] of idle.slice(0, idle.length - maxIdlePerDevice))
       this.#forget(clients, clientId, oldest)
+  }
+
+  /** A device has one session: those that its other clients left behind end. What a DUP can still find of them stays. */
+  keepOneSession(client: Client): void {
+    for (const other of this.#devices.get(insideName(client.principal))?.values() ?? []) {
+      if (other === client || !other.isAway || other.sessionSeconds === 0) continue
+      other.forgetSession()
+      other.sessionSeconds = 0
+      this.#onForgotten(other)
+    }
   }
 
   /** Forgets those of whom nothing is worth keeping. */
@@ -112,7 +129,7 @@ export class Clients {
   #prune(clients: Map<string, Client>, nowMs: number): void {
     for (const [clientId, client] of clients) {
       client.unsent.prune(nowMs)
-      if (client.connection === undefined && !isWorthKeeping(client, nowMs)) this.#forget(clients, clientId, client)
+      if (client.isAway && !isWorthKeeping(client, nowMs)) this.#forget(clients, clientId, client)
     }
   }
 

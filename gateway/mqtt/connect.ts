@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import type { IConnectPacket } from 'mqtt-packet'
-import type { Authenticator, AuthRefusal } from '../auth/authenticator.ts'
+import type { AuthRefusal } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import { readControlPacket, writeControlPacket } from './control-packet.ts'
+import { faultOfConnect } from './guard/connect-guard.ts'
 import { type ProtocolVersion, reasonCode } from './packet-types.ts'
-import { faultOfTopicName, useOfTopic } from './topic.ts'
+import { faultOfTopicName, isTooLarge, type TopicLimits, useOfTopic } from './topic.ts'
 
 /** What became of a CONNECT, for `fleetbridge_mqtt_connects_total`. */
 export const connectResults = [
@@ -17,6 +18,8 @@ export const connectResults = [
   'unsupported',
   'protocol_error',
   'too_many_connections',
+  'too_many_from_address',
+  'connect_rate',
   'timeout',
 ] as const
 export type ConnectResult = (typeof connectResults)[number]
@@ -58,46 +61,43 @@ const maxClientIdBytes = 256
 /** Longest that a session outlives its connection. */
 export const maxSessionSeconds = 7 * 86_400
 
-/** Answers a CONNECT from memory: credentials, client id, will. */
-export function judgeConnect(
-  bytes: Buffer,
-  body: number,
-  authenticator: Authenticator,
-): AcceptedConnect | RefusedConnect {
-  const level = protocolLevel(bytes, body)
-  if (level === undefined) return { result: 'protocol_error', connack: undefined }
+/** A CONNECT that may be read; who it comes from is not known yet. */
+export interface ReadConnect {
+  readonly packet: IConnectPacket
+  readonly version: ProtocolVersion
+}
+
+/** Reads a CONNECT, after the guard has found nothing wrong with it. */
+export function readConnect(bytes: Buffer, body: number): ReadConnect | RefusedConnect {
+  const levelAt = protocolLevelAt(bytes, body)
+  const level = levelAt === undefined ? undefined : bytes[levelAt]
+  if (levelAt === undefined || level === undefined) return { result: 'protocol_error', connack: undefined }
   const version = level & 0x7f // a mosquitto bridge sets the highest bit
   if (version !== 3 && version !== 4 && version !== 5)
     return refused('unsupported', version > 5 ? 5 : 4, reasonCode.unsupportedVersion, 1)
-  const packet = readControlPacket(bytes, version)
-  if (packet?.cmd !== 'connect' || hasRepeatedProperty(packet))
+  const fault = faultOfConnect(bytes, levelAt + 1, bytes.length, version)
+  const packet = fault === 0 ? readControlPacket(bytes, version) : undefined
+  if (packet?.cmd !== 'connect')
     return version === 5
-      ? refused('protocol_error', 5, reasonCode.malformed, 0)
+      ? refused('protocol_error', 5, fault === 0 ? reasonCode.malformed : fault, 0)
       : { result: 'protocol_error', connack: undefined }
-  return judge(packet, version, authenticator)
+  if (packet.properties?.authenticationMethod !== undefined)
+    return refused('unsupported', version, reasonCode.badAuthenticationMethod, 5)
+  return { packet, version }
 }
 
-function judge(
-  packet: IConnectPacket,
-  version: ProtocolVersion,
-  authenticator: Authenticator,
+/** Answers a CONNECT once it is known who it comes from: client id, will. */
+export function judgeConnect(
+  { packet, version }: ReadConnect,
+  principal: Principal,
+  limits: TopicLimits,
 ): AcceptedConnect | RefusedConnect {
   const properties = packet.properties ?? {}
-  if (properties.authenticationMethod !== undefined)
-    return refused('unsupported', version, reasonCode.badAuthenticationMethod, 5)
-  if (
-    properties.receiveMaximum === 0 ||
-    properties.maximumPacketSize === 0 ||
-    properties.authenticationData !== undefined
-  )
-    return refused('protocol_error', version, reasonCode.protocolError, 5)
-  const principal = authenticate(packet, authenticator)
-  if (typeof principal === 'string') return refusedBy(principal, version)
   const clean = packet.clean !== false
   if (!isClientId(packet.clientId) || (packet.clientId === '' && !clean && version < 5))
     return refused('bad_client_id', version, reasonCode.clientIdNotValid, 2)
   const will = willOf(packet)
-  if (will !== undefined && faultOfTopicName(Buffer.from(will.topic)) !== 0)
+  if (will !== undefined && !isTopicName(will.topic, limits))
     return refused('protocol_error', version, reasonCode.topicNameInvalid, 5)
   if (will !== undefined && useOfTopic(will.topic, principal) === 'not_allowed')
     return refused('will_not_allowed', version, reasonCode.notAuthorized, 5)
@@ -153,14 +153,8 @@ export function acceptingConnack(
   return bytes === undefined || bytes.length > connect.maxPacketBytes ? bare : bytes
 }
 
-/** `device` or `device@tenant` with the token as password, or the token alone in either place. */
-function authenticate({ username, password }: IConnectPacket, authenticator: Authenticator): Principal | AuthRefusal {
-  const presented =
-    password === undefined || password.length === 0 ? { secret: username } : { secret: password.toString(), username }
-  return authenticator.authenticate(presented) as Principal | AuthRefusal
-}
-
-function refusedBy(refusal: AuthRefusal, version: ProtocolVersion): RefusedConnect {
+/** What somebody hears who is not let in. */
+export function refusedBy(refusal: AuthRefusal, version: ProtocolVersion): RefusedConnect {
   switch (refusal) {
     case 'unknown':
       return refused('bad_credentials', version, reasonCode.badUserNameOrPassword, 4)
@@ -186,14 +180,14 @@ function isClientId(clientId: string): boolean {
   return Buffer.byteLength(clientId) <= maxClientIdBytes && !/[\p{Cc}\uFFFD]/u.test(clientId)
 }
 
-/** Byte that follows the protocol name; undefined for other names. */
-function protocolLevel(bytes: Buffer, body: number): number | undefined {
+/** Where the level stands, behind the protocol name; undefined for other names. */
+function protocolLevelAt(bytes: Buffer, body: number): number | undefined {
   const name = bytes.toString('latin1', body, body + 8)
-  if (name.startsWith('\0\x04MQTT')) return bytes[body + 6]
-  return name === '\0\x06MQIsdp' ? bytes[body + 8] : undefined
+  if (name.startsWith('\0\x04MQTT')) return body + 6
+  return name === '\0\x06MQIsdp' ? body + 8 : undefined
 }
 
-/** mqtt-packet makes an array of a property that comes twice, which is a protocol error (MQTT 5.0 §3.1.2.11). */
-function hasRepeatedProperty({ properties, will }: IConnectPacket): boolean {
-  return [properties, will?.properties].some((all) => all !== undefined && Object.values(all).some(Array.isArray))
+function isTopicName(name: string, limits: TopicLimits): boolean {
+  const bytes = Buffer.from(name)
+  return faultOfTopicName(bytes) === 0 && !isTooLarge(bytes, limits)
 }

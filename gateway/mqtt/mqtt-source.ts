@@ -5,6 +5,7 @@ import { listen } from '#platform/listen.ts'
 import { startBroker } from './broker.ts'
 import { Connection } from './connection.ts'
 import { Front, type MqttSourceOptions } from './front.ts'
+import type { Peer } from './peer.ts'
 
 export type { MqttSourceOptions } from './front.ts'
 
@@ -38,15 +39,16 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
   }, tickMs)
 
   function accept(socket: Socket): void {
-    if (front.isClosing || connections.size >= config.maxConnections) {
-      front.countConnect('too_many_connections')
+    const peer: Peer = { address: socket.remoteAddress ?? '', transport: 'tcp', certificate: undefined }
+    if (!front.admits(peer)) {
       socket.destroy()
       return
     }
-    const connection = new Connection(front, socket)
+    const connection = new Connection(front, socket, peer)
     connections.add(connection)
     socket.once('close', () => {
       connections.delete(connection)
+      front.door.leave(peer.address)
       if (connections.size === 0) drained?.()
     })
   }
@@ -58,6 +60,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     if (connections.size > 0) await new Promise<void>((resolve) => (drained = resolve))
     clearInterval(clock)
     await stopped
+    front.close()
     await broker.close()
   }
 
@@ -66,6 +69,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     return { ...handleOf(close), port }
   } catch (error) {
     clearInterval(clock)
+    front.close()
     await broker.close()
     throw error
   }

@@ -54,7 +54,7 @@ export class PublishIntake implements MessageOwner {
     this.#principal = client.principal
     this.#version = version
     this.#holdMs = holdMs
-    this.#topics = new PublishTopics(client.principal)
+    this.#topics = new PublishTopics(client.principal, front.config)
   }
 
   get isEmpty(): boolean {

@@ -1,3 +1,4 @@
+import { faultOfText, hasWildcard } from './guard/text.ts'
 import { reasonCode } from './packet-types.ts'
 
 /** Where the parts of one PUBLISH lie. One object is filled again and again: nothing is allocated for a packet without properties. */
@@ -77,13 +78,22 @@ export class PublishPacket {
       case property.topicAlias:
         this.topicAlias = uint16(bytes, at)
         return this.topicAlias === 0 ? reasonCode.topicAliasInvalid : 0
-      case property.contentType:
-        this.contentType = bytes.toString('utf8', at + 2, at + size)
-        return 0
+      case property.contentType: {
+        const fault = faultOfText(bytes, at + 2, at + size) // [MQTT-3.3.2-19]
+        if (fault === 0) this.contentType = bytes.toString('utf8', at + 2, at + size)
+        return fault
+      }
       case property.payloadFormatIndicator:
+        // What the payload really is shows when it is decoded; saying UTF-8 of other bytes is no protocol error (§3.3.2.3.2).
         return (bytes[at] as number) > 1 ? reasonCode.protocolError : 0
       case property.responseTopic:
-        return hasWildcard(bytes, at + 2, at + size) ? reasonCode.protocolError : 0
+        // Never empty [MQTT-4.7.3-1], no wildcards [MQTT-3.3.2-14].
+        if (size === 2 || hasWildcard(bytes, at + 2, at + size)) return reasonCode.protocolError
+        return faultOfText(bytes, at + 2, at + size) // [MQTT-3.3.2-13]
+      case property.userProperty: {
+        const middle = at + 2 + uint16(bytes, at)
+        return faultOfText(bytes, at + 2, middle) || faultOfText(bytes, middle + 2, at + size) // [MQTT-1.5.7-1]
+      }
       default:
         return 0
     }
@@ -155,11 +165,6 @@ function variableSize(value: number): number {
   if (value < 0x80) return 1
   if (value < 0x4000) return 2
   return value < 0x20_0000 ? 3 : 4
-}
-
-function hasWildcard(bytes: Buffer, start: number, end: number): boolean {
-  for (let index = start; index < end; index++) if (bytes[index] === 0x2b || bytes[index] === 0x23) return true
-  return false
 }
 
 function uint16(bytes: Buffer, at: number): number {

@@ -7,7 +7,6 @@ import type { ErrorsTopic } from './errors-topic.ts'
 import { variableByteInteger } from './frame.ts'
 import { type ProtocolVersion, packetType, reasonCode } from './packet-types.ts'
 
-const maxFilters = 100
 /** SUBSCRIBEs that the broker has not answered. */
 const maxWaiting = 100
 
@@ -33,15 +32,17 @@ export class Subscriptions {
   readonly #version: ProtocolVersion
   readonly #client: Client
   readonly #errors: ErrorsTopic
+  readonly #maxFilters: number
   readonly #inside: string
   readonly #waiting = new Map<number, Waiting>()
   #isListening = false
 
-  constructor(client: Client, version: ProtocolVersion, errors: ErrorsTopic) {
+  constructor(client: Client, version: ProtocolVersion, errors: ErrorsTopic, maxFilters: number) {
     this.#client = client
     this.#principal = client.principal
     this.#version = version
     this.#errors = errors
+    this.#maxFilters = maxFilters
     this.#inside = insidePrefix(client.principal)
     this.#listen()
   }
@@ -60,7 +61,7 @@ export class Subscriptions {
     for (const subscription of subscriptions) {
       const own = ownFilter(subscription.topic, this.#principal)
       if (typeof own === 'string') codes.push(this.#refusal(own))
-      else if (!this.#client.filters.has(own.rest) && this.#client.filters.size >= maxFilters)
+      else if (!this.#client.filters.has(own.rest) && this.#client.filters.size >= this.#maxFilters)
         codes.push(this.#version === 5 ? reasonCode.quotaExceeded : failure)
       else {
         this.#client.filters.set(own.rest, own.prefix)

@@ -41,6 +41,20 @@ export function faultOfTopicName(bytes: Buffer): number {
   return bytes.includes(0x2b) || bytes.includes(0x23) ? reasonCode.topicNameInvalid : 0
 }
 
+/** How large a topic name or filter may be. */
+export interface TopicLimits {
+  readonly maxTopicLevels: number
+  readonly maxTopicBytes: number
+}
+
+/** Whether a topic name or filter has too many bytes or levels. */
+export function isTooLarge(bytes: Buffer, { maxTopicLevels, maxTopicBytes }: TopicLimits): boolean {
+  if (bytes.length > maxTopicBytes) return true
+  let levels = 1
+  for (const byte of bytes) if (byte === 0x2f) levels++
+  return levels > maxTopicLevels
+}
+
 /** Topics of one connection: a gateway has one for each of its devices. */
 const maxTopics = 1024
 /** Longer names are looked at each time, so that nobody fills the memory with them. */
@@ -49,12 +63,14 @@ const maxKnownBytes = 512
 /** The topics that a connection publishes to, found by their bytes: looking at a topic costs only once. */
 export class PublishTopics {
   readonly #principal: Principal
+  readonly #limits: TopicLimits
   readonly #byBytes = new Map<string, PublishTopic>()
   #lastBytes = ''
   #last: PublishTopic | undefined
 
-  constructor(principal: Principal) {
+  constructor(principal: Principal, limits: TopicLimits) {
     this.#principal = principal
+    this.#limits = limits
   }
 
   /** @returns a reason code when the bytes are no topic name */
@@ -66,6 +82,7 @@ export class PublishTopics {
       const nameBytes = bytes.subarray(start, end)
       const fault = faultOfTopicName(nameBytes)
       if (fault !== 0) return fault
+      if (isTooLarge(nameBytes, this.#limits)) return reasonCode.topicNameInvalid
       const name = nameBytes.toString()
       topic = { name, use: useOfTopic(name, this.#principal), seed: crc32(nameBytes) }
       if (nameBytes.length > maxKnownBytes) return topic
