@@ -3,8 +3,10 @@ import type { IConnectPacket } from 'mqtt-packet'
 import type { Authenticator, AuthRefusal } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import { readControlPacket, writeControlPacket } from './control-packet.ts'
+import type { OpenMode } from './open-mode.ts'
 import { type ProtocolVersion, reasonCode } from './packet-types.ts'
 import { faultOfTopicName, useOfTopic } from './topic.ts'
+import { type Will, willOf } from './will.ts'
 
 /** What became of a CONNECT, for `fleetbridge_mqtt_connects_total`. */
 export const connectResults = [
@@ -21,12 +23,6 @@ export const connectResults = [
 ] as const
 export type ConnectResult = (typeof connectResults)[number]
 
-export interface Will {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly contentType: string | undefined
-}
-
 /** A CONNECT that may go on. */
 export interface AcceptedConnect {
   readonly principal: Principal
@@ -41,8 +37,14 @@ export interface AcceptedConnect {
   readonly isSessionShortened: boolean
   /** 0 switches the clock off. */
   readonly keepAliveSeconds: number
+  /** Whether that is ours and less than an MQTT 5 client asked for. */
+  readonly isKeepAliveShortened: boolean
   /** Largest packet that the client takes. */
   readonly maxPacketBytes: number
+  /** Messages without an acknowledgement that the client takes. */
+  readonly receiveMaximum: number
+  /** Topic aliases that the client takes. */
+  readonly topicAliasMaximum: number
   /** False: no reason strings outside of CONNACK and DISCONNECT [MQTT-3.1.2-29]; we send none at all then. */
   readonly wantsProblemInformation: boolean
   readonly will: Will | undefined
@@ -55,6 +57,8 @@ export interface RefusedConnect {
 }
 
 const maxClientIdBytes = 256
+/** Nobody's battery depends on a longer one there, and clients that are tried out see that the server may decide. */
+const maxOpenKeepAliveSeconds = 60
 /** Longest that a session outlives its connection. */
 export const maxSessionSeconds = 7 * 86_400
 
@@ -63,6 +67,7 @@ export function judgeConnect(
   bytes: Buffer,
   body: number,
   authenticator: Authenticator,
+  open?: OpenMode,
 ): AcceptedConnect | RefusedConnect {
   const level = protocolLevel(bytes, body)
   if (level === undefined) return { result: 'protocol_error', connack: undefined }
@@ -74,13 +79,14 @@ export function judgeConnect(
     return version === 5
       ? refused('protocol_error', 5, reasonCode.malformed, 0)
       : { result: 'protocol_error', connack: undefined }
-  return judge(packet, version, authenticator)
+  return judge(packet, version, authenticator, open)
 }
 
 function judge(
   packet: IConnectPacket,
   version: ProtocolVersion,
   authenticator: Authenticator,
+  open: OpenMode | undefined,
 ): AcceptedConnect | RefusedConnect {
   const properties = packet.properties ?? {}
   if (properties.authenticationMethod !== undefined)
@@ -91,16 +97,19 @@ function judge(
     properties.authenticationData !== undefined
   )
     return refused('protocol_error', version, reasonCode.protocolError, 5)
-  const principal = authenticate(packet, authenticator)
-  if (typeof principal === 'string') return refusedBy(principal, version)
+  const authenticated = authenticate(packet, authenticator)
+  if (typeof authenticated === 'string') return refusedBy(authenticated, version)
+  const principal = open === undefined ? authenticated : open.named(authenticated, packet.clientId)
   const clean = packet.clean !== false
   if (!isClientId(packet.clientId) || (packet.clientId === '' && !clean && version < 5))
     return refused('bad_client_id', version, reasonCode.clientIdNotValid, 2)
   const will = willOf(packet)
   if (will !== undefined && faultOfTopicName(Buffer.from(will.topic)) !== 0)
     return refused('protocol_error', version, reasonCode.topicNameInvalid, 5)
-  if (will !== undefined && useOfTopic(will.topic, principal) === 'not_allowed')
+  if (will !== undefined && useOfTopic(will.topic, principal, open) === 'not_allowed')
     return refused('will_not_allowed', version, reasonCode.notAuthorized, 5)
+  const keepAliveSeconds = packet.keepalive ?? 0
+  const isKeepAliveShortened = open !== undefined && version === 5 && keepAliveSeconds > maxOpenKeepAliveSeconds
   const askedSeconds = version === 5 ? (properties.sessionExpiryInterval ?? 0) : clean ? 0 : Number.POSITIVE_INFINITY
   return {
     principal,
@@ -110,8 +119,11 @@ function judge(
     clean,
     sessionSeconds: Math.min(askedSeconds, maxSessionSeconds),
     isSessionShortened: version === 5 && askedSeconds > maxSessionSeconds,
-    keepAliveSeconds: packet.keepalive ?? 0,
+    keepAliveSeconds: isKeepAliveShortened ? maxOpenKeepAliveSeconds : keepAliveSeconds,
+    isKeepAliveShortened,
     maxPacketBytes: properties.maximumPacketSize ?? Number.POSITIVE_INFINITY,
+    receiveMaximum: properties.receiveMaximum ?? 65_535,
+    topicAliasMaximum: properties.topicAliasMaximum ?? 0,
     wantsProblemInformation: properties.requestProblemInformation !== false,
     will,
   }
@@ -143,6 +155,7 @@ export function acceptingConnack(
       properties: {
         ...capabilities,
         sharedSubscriptionAvailable: false,
+        ...(connect.isKeepAliveShortened && { serverKeepAlive: connect.keepAliveSeconds }),
         ...(connect.isSessionShortened && { sessionExpiryInterval: connect.sessionSeconds }),
         ...(connect.isAssigned && { assignedClientIdentifier: connect.clientId }),
       },
@@ -174,12 +187,6 @@ function refusedBy(refusal: AuthRefusal, version: ProtocolVersion): RefusedConne
 /** @param returnCode the nearest of 3.1.1, §3.2.2.3 */
 function refused(result: ConnectResult, version: ProtocolVersion, code: number, returnCode: number): RefusedConnect {
   return { result, connack: { version, code: version === 5 ? code : returnCode } }
-}
-
-function willOf({ will }: IConnectPacket): Will | undefined {
-  if (will === undefined) return undefined
-  // Copied: the packet's memory would stay as long as the connection.
-  return { topic: will.topic, payload: Buffer.from(will.payload), contentType: will.properties?.contentType }
 }
 
 function isClientId(clientId: string): boolean {

@@ -1,17 +1,12 @@
 import type { Socket } from 'node:net'
+import type { Principal } from '../auth/principal.ts'
 import { Lane } from '../envelope.ts'
 import { type CloseReason, closeReasonOf, stopping, type Withheld } from './answers.ts'
 import type { Link, LinkSink } from './broker.ts'
 import type { Client, ClientConnection } from './client.ts'
-import {
-  type AcceptedConnect,
-  acceptingConnack,
-  judgeConnect,
-  maxSessionSeconds,
-  refusingConnack,
-  type Will,
-} from './connect.ts'
+import { type AcceptedConnect, acceptingConnack, judgeConnect, maxSessionSeconds, refusingConnack } from './connect.ts'
 import { readControlPacket } from './control-packet.ts'
+import { Deliveries, type DeliveryHost } from './deliveries.ts'
 import { disconnectPacket } from './disconnect-packet.ts'
 import { type FrameFault, Framer, type FrameSink } from './frame.ts'
 import type { Front } from './front.ts'
@@ -19,11 +14,12 @@ import type { IntakeHost } from './intake-host.ts'
 import { packetType, reasonCode } from './packet-types.ts'
 import { maxTopicAlias, PublishIntake } from './publish-intake.ts'
 import { type Passed, Subscriptions } from './subscriptions.ts'
+import type { TenantStats } from './sys-topics.ts'
+import type { Will } from './will.ts'
 
 const maxConnectBytes = 16 * 1024
-/** Bytes that wait for a client that doesn't read: past the first we read nothing from it, past the second it gets no notices. */
+/** Bytes that wait for a client that doesn't read: past it we read nothing from it. */
 const maxUnreadBytes = 64 * 1024
-const maxUnreadNoticeBytes = 256 * 1024
 const slowReaderMs = 60_000
 /** After our last word the client has this long to hang up. */
 const lingerMs = 1000
@@ -40,7 +36,7 @@ interface Ending {
 }
 
 /** One socket from its first byte to its end: reads packets, takes what is its own, and hands the rest to the broker. */
-export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnection {
+export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnection, DeliveryHost {
   readonly lane = new Lane()
   nowMs = performance.now()
   nowUs = 0
@@ -61,6 +57,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   #client: Client | undefined
   #intake: PublishIntake | undefined
   #subscriptions: Subscriptions | undefined
+  #deliveries: Deliveries | undefined
+  #stats: TenantStats | undefined
   #link: Link | undefined
   #will: Will | undefined
 
@@ -69,7 +67,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     this.#socket = socket
     this.#framer = new Framer(this, Math.min(maxConnectBytes, front.config.maxPacketBytes))
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
-    socket.on('drain', () => this.#resume(paused.unread))
+    socket.on('drain', () => this.#onDrain())
     socket.on('error', () => {}) // 'close' follows
     socket.on('close', () => this.#leave('lost'))
   }
@@ -115,6 +113,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     if (this.#state === 'closed') return true
     if (this.#paused !== 0) return false
     if (this.#state === 'new') return this.#onFirstFrame(bytes.subarray(start, end), body - start)
+    if (this.#stats !== undefined) this.#stats.packetsReceived++
     const type = (bytes[start] as number) >> 4
     if (type === packetType.publish) {
       if (this.#intake?.take(bytes, start, body, end) !== false) return true
@@ -136,8 +135,17 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     this.#end(closeReasonOf(code), code)
   }
 
+  get unreadBytes(): number {
+    return this.#socket.writableLength
+  }
+
+  toBroker(bytes: Buffer): void {
+    this.#link?.send(bytes)
+  }
+
   write(bytes: Buffer): void {
     if (this.#socket.writable) this.#socket.write(bytes)
+    if (this.#stats !== undefined) this.#stats.bytesSent += bytes.length
     if (this.#socket.writableLength > maxUnreadBytes && (this.#paused & paused.unread) === 0) {
       this.#unreadSinceMs = performance.now()
       this.#pause(paused.unread)
@@ -163,7 +171,10 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const sessionPresent = this.#resumes && (isKnownToBroker || client.filters.size === 0)
     if (!sessionPresent) client.forgetSession()
     const { maxInHandMessages, maxPacketBytes } = this.#front.config
-    this.#subscriptions = new Subscriptions(client, connect.version, this.#front.errors)
+    this.#subscriptions = new Subscriptions(this.#front, client, connect.principal, connect.version)
+    this.#deliveries = new Deliveries(this.#front, this, client, connect)
+    this.#stats = this.#front.sys.statsOf(connect.principal.tenant)
+    this.#stats.connected()
     this.#intake = new PublishIntake(this.#front, this, client, { version: connect.version, holdMs: this.#holdMs() })
     this.#will = connect.will
     this.#framer.maxBytes = maxPacketBytes
@@ -182,10 +193,20 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   onBrokerPacket(bytes: Buffer, start: number, body: number, end: number): void {
     if (this.#state !== 'open') return
     const type = (bytes[start] as number) >> 4
-    if (type === packetType.publish) this.#deliver(this.#subscriptions?.onPublish(bytes, start, body, end))
-    else if (type === packetType.suback)
-      this.write(this.#subscriptions?.onSuback(bytes.subarray(start, end), body - start) ?? bytes.subarray(start, end))
+    if (type === packetType.publish) this.#deliveries?.onPublish(bytes, start, body, end)
+    else if (type === packetType.suback) this.#onSuback(bytes.subarray(start, end), body - start)
+    else if (type === packetType.pubrel)
+      this.#deliveries?.onRelease(Buffer.from(bytes.subarray(start, end)), body - start)
     else this.write(Buffer.from(bytes.subarray(start, end)))
+  }
+
+  #onSuback(packet: Buffer, body: number): void {
+    const subscribed = this.#subscriptions?.onSuback(packet, body)
+    const tenant = this.#connect?.principal.tenant
+    if (subscribed === undefined || tenant === undefined) return
+    this.write(subscribed.suback)
+    for (const [topic, value, filters] of this.#front.sys.current(tenant, subscribed.filters))
+      this.#deliveries?.deliverRetained(topic, value, filters)
   }
 
   onBrokerClosed(): void {
@@ -200,6 +221,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       return
     }
     this.#setNow()
+    if (this.#stats !== undefined) this.#stats.bytesReceived += chunk.length
     this.#guarded(() => this.#framer.push(chunk))
   }
 
@@ -230,7 +252,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       this.#end('protocol_error', undefined)
       return true
     }
-    const judged = judgeConnect(packet, body, this.#front.authenticator)
+    const judged = judgeConnect(packet, body, this.#front.authenticator, this.#front.open)
     if ('result' in judged) {
       this.#front.countConnect(judged.result)
       if (judged.connack !== undefined) this.write(refusingConnack(judged.connack.version, judged.connack.code))
@@ -256,10 +278,14 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const older = client.connection
     const nowMs = performance.now()
     this.#enteredMs = nowMs
-    this.#resumes = !connect.clean && client.hasSession(nowMs)
-    if (client.sessionSeconds > 0 && !client.hasSession(nowMs)) this.#front.broker.forget(client.id)
+    const isKnown = client.hasSession(nowMs) && haveSameRights(client.principal, connect.principal)
+    this.#resumes = !connect.clean && isKnown
+    if (client.sessionSeconds > 0 && !isKnown) this.#front.broker.forget(client.id)
+    client.principal = connect.principal
     client.connection = this
     older?.takeOver()
+    if (this.#resumes) this.#front.wills.cancel(client)
+    else this.#front.wills.sayNow(client)
     client.sessionSeconds = connect.sessionSeconds
     this.#client = client
     this.#link = this.#front.broker.connect(client.id, connect, this)
@@ -281,7 +307,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       case packetType.puback:
       case packetType.pubrec:
       case packetType.pubcomp:
-        return this.#passOn({ broker: Buffer.from(bytes.subarray(start, end)) })
+        this.#deliveries?.onAcknowledgement(Buffer.from(bytes.subarray(start, end)), body - start)
+        return 0
       case packetType.disconnect:
         return this.#onDisconnect(Buffer.from(bytes.subarray(start, end)))
       default:
@@ -312,10 +339,9 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     return 0
   }
 
-  /** A notice for a client that doesn't read, or larger than it takes, is dropped [MQTT-3.1.2-25]. */
-  #deliver(packet: Buffer | undefined): void {
-    if (packet === undefined || packet.length > (this.#connect?.maxPacketBytes ?? 0)) return
-    if (this.#socket.writableLength <= maxUnreadNoticeBytes) this.write(packet)
+  #onDrain(): void {
+    this.#resume(paused.unread)
+    if (this.#state === 'open') this.#deliveries?.onRoom()
   }
 
   #endAsHeld({ why, text }: Ending): void {
@@ -350,13 +376,24 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     if (client === undefined) return
     if (client.connection === this) client.connection = undefined
     this.#subscriptions?.close()
+    if (this.#stats !== undefined) this.#stats.clients--
     this.#intake?.leave()
     // Held messages are refused at their next turn; those on their way go on, and the lane of a goodbye must not stop them.
     if (this.lane.blockedUntilMs > 0) this.lane.closed = true
     const nowMs = performance.now()
-    if (wasOpen && this.#will !== undefined && !this.#front.isClosing)
-      this.#intake?.publishWill(this.#will, this.lane.closed ? new Lane() : this.lane, nowMs, Date.now() * 1000)
+    if (wasOpen && this.#will !== undefined && !this.#front.isClosing) this.#leaveWill(this.#will, client)
     if (client.connection === undefined) this.#front.clients.idle(client, nowMs)
+  }
+
+  #leaveWill(will: Will, client: Client): void {
+    const delayMs = Math.min(will.delaySeconds, client.sessionSeconds) * 1000
+    const lane = delayMs > 0 || this.lane.closed ? new Lane() : this.lane
+    const publish = () => {
+      // Its credential may have been revoked since, or that may be why the connection is over.
+      if (this.#connect !== undefined && this.#front.authenticator.isLive(this.#connect.principal))
+        this.#intake?.publishWill(will, lane, performance.now(), Date.now() * 1000)
+    }
+    this.#front.wills.delay(client, delayMs, publish)
   }
 
   #pause(why: number): void {
@@ -389,6 +426,11 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const keepAliveSeconds = this.#connect?.keepAliveSeconds ?? 0
     return keepAliveSeconds === 0 ? Number.POSITIVE_INFINITY : keepAliveSeconds * 1500
   }
+}
+
+/** A session belongs to what its credential might do then: one with other rights begins anew. */
+function haveSameRights(one: Principal, other: Principal): boolean {
+  return one.operator === other.operator && one.fleet === other.fleet
 }
 
 /** The flags that a packet's type asks for (MQTT 5.0 §2.1.3); -1 for the type that does not exist. */

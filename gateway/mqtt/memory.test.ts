@@ -88,7 +88,7 @@ describe('Clients', () => {
     for (let n = 0; n < 100; n++) {
       const client = clients.get(principal, `id-${n}`)
       client.sessionSeconds = 60
-      client.filters.set('errors', 'devices/me/')
+      client.filters.set('x/errors', { inside: 'x/errors', hidden: 'x/', shown: '', qos: 0, id: undefined })
       clients.idle(client, n)
     }
     expect(forgotten).toEqual(Array.from({ length: 84 }, (_, n) => `default/a%2Fb/id-${n}`))
