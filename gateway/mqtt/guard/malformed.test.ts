@@ -21,7 +21,8 @@ it('every fault of every packet ends its own connection, with its code, and noth
 }, async () => {
   const seed = Date.now() % 1_000_000
   const random = seeded(seed)
-  const faults = distinct(allFaults(random))
+  // Two of three, others each time: all of them would take longer than the rest of these tests together.
+  const faults = distinct(allFaults(random)).filter(() => random(3) > 0)
   console.info(`malformed packets: seed ${seed}, ${faults.length} distinct packets`)
   expect(faults.length).toBeGreaterThan(2000)
   const witness = await RawClient.connect(test.port, 'witness', 5, { keepalive: 0 })
