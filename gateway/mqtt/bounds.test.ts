@@ -85,6 +85,21 @@ describe('a device', () => {
     return connack.cmd === 'connack' && connack.sessionPresent
   }
 
+  it('has 16 connections at most, but a fleet credential as many as it needs', async () => {
+    for (const version of [4, 5] as const) {
+      const device = `pump-${version}`
+      for (let n = 0; n < 16; n++) await connect(device, version, { clientId: `${n}` })
+      const refused = await RawClient.open(test.port, version)
+      clients.push(refused)
+      refused.send(connectPacket(device, version, { clientId: '16' }))
+      expect(await refused.next('connack')).toMatchObject(version === 5 ? { reasonCode: 0x97 } : { returnCode: 3 })
+      // One that takes over from another is not one more.
+      await connect(device, version, { clientId: '3' })
+    }
+    expect(await test.count('fleetbridge_mqtt_connects_total', { result: 'too_many_clients' })).toBe(2)
+    for (let n = 0; n < 20; n++) await connect('gw-1', 5, { clientId: `${n}` })
+  })
+
   it('has one session: a newer one under another client id ends the older', async () => {
     expect(await sessionPresent('one')).toBe(false)
     expect(await sessionPresent('one')).toBe(true)

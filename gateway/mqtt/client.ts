@@ -71,6 +71,8 @@ export class Client {
 const forgetAfterMs = 600_000
 /** Unconnected clients of one device; past it the one that is away longest is forgotten. */
 const maxIdlePerDevice = 16
+/** Connected clients of one device: each may have megabytes in hand. A fleet credential may be that of a whole site, so it has no such bound. */
+const maxLivePerDevice = 16
 
 /** All clients of the process. A device may call itself by ever new client ids, so what is kept of each is bounded per device. */
 export class Clients {
@@ -95,6 +97,14 @@ export class Clients {
       clients.set(clientId, client)
     }
     return client
+  }
+
+  /** Whether one more client of the same device may have a connection. */
+  hasRoomFor(client: Client): boolean {
+    if (client.principal.fleet || !client.isAway) return true
+    let live = 0
+    for (const { isAway } of this.#devices.get(insideName(client.principal))?.values() ?? []) if (!isAway) live++
+    return live < maxLivePerDevice
   }
 
   /** The client has no connection any more. */

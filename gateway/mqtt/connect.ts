@@ -17,6 +17,7 @@ export const connectResults = [
   'credentials_unavailable',
   'will_not_allowed',
   'bad_client_id',
+  'too_many_clients',
   'unsupported',
   'protocol_error',
   'too_many_connections',
@@ -163,6 +164,11 @@ export function acceptingConnack(
   )
   const bare = Buffer.from([0x20, 3, sessionPresent ? 1 : 0, 0, 0])
   return bytes === undefined || bytes.length > connect.maxPacketBytes ? bare : bytes
+}
+
+/** What a device hears that has as many connections as it may. */
+export function refusedForQuota(version: ProtocolVersion): RefusedConnect {
+  return refused('too_many_clients', version, reasonCode.quotaExceeded, 3)
 }
 
 /** What somebody hears who is not let in. */

@@ -13,6 +13,7 @@ import {
   type RefusedConnect,
   readConnect,
   refusedBy,
+  refusedForQuota,
   refusingConnack,
 } from './connect.ts'
 import { readControlPacket } from './control-packet.ts'
@@ -356,6 +357,10 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   #onJudged(connect: AcceptedConnect): void {
     this.#connect = connect
     const client = this.#front.clients.get(connect.principal, connect.clientId)
+    if (!this.#front.clients.hasRoomFor(client)) {
+      this.#refuse(refusedForQuota(connect.version))
+      return
+    }
     client.waiting?.takeOver()
     const delayMs = client.pacing.delayMs(performance.now())
     if (delayMs === 0) {
