@@ -1,8 +1,11 @@
+import { isIPv4 } from 'node:net'
 import type { Config } from '#platform/config-schema.ts'
+import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import { createAccounts } from './accounts.ts'
+import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
 import type { AckLevel, EventLog } from './event-log/event-log.ts'
@@ -49,7 +52,7 @@ const eventLogAwayMs = 10_000
 export async function startGateway(config: Config, options: GatewayOptions): Promise<Gateway> {
   const { databaseUrl, log, metrics } = options
   const tools = { log, metrics }
-  if (config.mqtt.open) log.warn('BRIDGE_MQTT_OPEN has no effect in this version: devices still need a credential')
+  if (config.mqtt.open) needLoopback(config)
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
   const registry = opened.use(await startRegistry(databaseUrl, config.limits.firstSightDevices, tools))
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
@@ -69,6 +72,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     await startMqttSource(config.mqtt, {
       pipeline,
       authenticator: registry,
+      loginGuard: new LoginGuard(config.auth.failures),
       ...tools,
       countRefused: (reason) => accounts.turnedAway('mqtt', reason),
     }),
@@ -109,6 +113,18 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
       }
     },
   }
+}
+
+/** @throws {BridgeError} BRIDGE_CONFIG_INVALID when anybody but this machine could come in without a credential */
+function needLoopback({ mqtt, http }: Config): void {
+  const listeners: [string, string][] = [['BRIDGE_MQTT_HOST', mqtt.host]]
+  if (http.webSocket) listeners.push(['BRIDGE_HTTP_HOST', http.host]) // MQTT comes by it, too
+  for (const [variable, host] of listeners)
+    if (host !== 'localhost' && host !== '::1' && !(isIPv4(host) && host.startsWith('127.')))
+      throw new BridgeError(
+        'BRIDGE_CONFIG_INVALID',
+        `BRIDGE_MQTT_OPEN=true lets everybody in, so it works on this machine alone: set ${variable}=127.0.0.1 (it is ${host}), or leave BRIDGE_MQTT_OPEN out`,
+      )
 }
 
 function startRateLimiter(config: Config, tools: { log: Log; metrics: Metrics }): Promise<RateLimiter> {

@@ -10,6 +10,7 @@ export const closeReasons = [
   'connect_timeout',
   'keep_alive',
   'taken_over',
+  'revoked',
   'not_allowed',
   'rate_limited',
   'event_log_unavailable',
@@ -17,6 +18,8 @@ export const closeReasons = [
   'too_large',
   'malformed',
   'protocol_error',
+  'topic_invalid',
+  'quota_exceeded',
   'slow_reader',
   'shutting_down',
 ] as const
@@ -81,6 +84,17 @@ function answerToRefusal(
 
 /** For packets that break the protocol. */
 export function closeReasonOf(code: number): CloseReason {
-  if (code === reasonCode.packetTooLarge) return 'too_large'
-  return code === reasonCode.malformed ? 'malformed' : 'protocol_error'
+  switch (code) {
+    case reasonCode.packetTooLarge:
+      return 'too_large'
+    case reasonCode.malformed:
+      return 'malformed'
+    case reasonCode.topicNameInvalid:
+      return 'topic_invalid'
+    case reasonCode.quotaExceeded:
+    case reasonCode.messageRateTooHigh:
+      return 'quota_exceeded'
+    default:
+      return 'protocol_error'
+  }
 }

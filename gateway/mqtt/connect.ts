@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import type { IConnectPacket } from 'mqtt-packet'
-import type { Authenticator, AuthRefusal } from '../auth/authenticator.ts'
+import type { AuthRefusal } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import { readControlPacket, writeControlPacket } from './control-packet.ts'
+import { faultOfConnect } from './guard/connect-guard.ts'
+import type { OpenMode } from './open-mode.ts'
 import { type ProtocolVersion, reasonCode } from './packet-types.ts'
-import { faultOfTopicName, useOfTopic } from './topic.ts'
+import { faultOfTopicName, isTooLarge, type TopicLimits, useOfTopic } from './topic.ts'
+import { type Will, willOf } from './will.ts'
 
 /** What became of a CONNECT, for `fleetbridge_mqtt_connects_total`. */
 export const connectResults = [
@@ -14,18 +17,15 @@ export const connectResults = [
   'credentials_unavailable',
   'will_not_allowed',
   'bad_client_id',
+  'too_many_clients',
   'unsupported',
   'protocol_error',
   'too_many_connections',
+  'too_many_from_address',
+  'connect_rate',
   'timeout',
 ] as const
 export type ConnectResult = (typeof connectResults)[number]
-
-export interface Will {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly contentType: string | undefined
-}
 
 /** A CONNECT that may go on. */
 export interface AcceptedConnect {
@@ -41,8 +41,14 @@ export interface AcceptedConnect {
   readonly isSessionShortened: boolean
   /** 0 switches the clock off. */
   readonly keepAliveSeconds: number
+  /** Whether that is ours and less than an MQTT 5 client asked for. */
+  readonly isKeepAliveShortened: boolean
   /** Largest packet that the client takes. */
   readonly maxPacketBytes: number
+  /** Messages without an acknowledgement that the client takes. */
+  readonly receiveMaximum: number
+  /** Topic aliases that the client takes. */
+  readonly topicAliasMaximum: number
   /** False: no reason strings outside of CONNACK and DISCONNECT [MQTT-3.1.2-29]; we send none at all then. */
   readonly wantsProblemInformation: boolean
   readonly will: Will | undefined
@@ -55,52 +61,55 @@ export interface RefusedConnect {
 }
 
 const maxClientIdBytes = 256
+/** Nobody's battery depends on a longer one there, and clients that are tried out see that the server may decide. */
+const maxOpenKeepAliveSeconds = 60
 /** Longest that a session outlives its connection. */
 export const maxSessionSeconds = 7 * 86_400
 
-/** Answers a CONNECT from memory: credentials, client id, will. */
-export function judgeConnect(
-  bytes: Buffer,
-  body: number,
-  authenticator: Authenticator,
-): AcceptedConnect | RefusedConnect {
-  const level = protocolLevel(bytes, body)
-  if (level === undefined) return { result: 'protocol_error', connack: undefined }
+/** A CONNECT that may be read; who it comes from is not known yet. */
+export interface ReadConnect {
+  readonly packet: IConnectPacket
+  readonly version: ProtocolVersion
+}
+
+/** Reads a CONNECT, after the guard has found nothing wrong with it. */
+export function readConnect(bytes: Buffer, body: number): ReadConnect | RefusedConnect {
+  const levelAt = protocolLevelAt(bytes, body)
+  const level = levelAt === undefined ? undefined : bytes[levelAt]
+  if (levelAt === undefined || level === undefined) return { result: 'protocol_error', connack: undefined }
   const version = level & 0x7f // a mosquitto bridge sets the highest bit
   if (version !== 3 && version !== 4 && version !== 5)
     return refused('unsupported', version > 5 ? 5 : 4, reasonCode.unsupportedVersion, 1)
-  const packet = readControlPacket(bytes, version)
-  if (packet?.cmd !== 'connect' || hasRepeatedProperty(packet))
+  const fault = faultOfConnect(bytes, levelAt + 1, bytes.length, version)
+  const packet = fault === 0 ? readControlPacket(bytes, version) : undefined
+  if (packet?.cmd !== 'connect')
     return version === 5
-      ? refused('protocol_error', 5, reasonCode.malformed, 0)
+      ? refused('protocol_error', 5, fault === 0 ? reasonCode.malformed : fault, 0)
       : { result: 'protocol_error', connack: undefined }
-  return judge(packet, version, authenticator)
+  if (packet.properties?.authenticationMethod !== undefined)
+    return refused('unsupported', version, reasonCode.badAuthenticationMethod, 5)
+  return { packet, version }
 }
 
-function judge(
-  packet: IConnectPacket,
-  version: ProtocolVersion,
-  authenticator: Authenticator,
+/** Answers a CONNECT once it is known who it comes from: client id, will. */
+export function judgeConnect(
+  { packet, version }: ReadConnect,
+  authenticated: Principal,
+  limits: TopicLimits,
+  open?: OpenMode,
 ): AcceptedConnect | RefusedConnect {
   const properties = packet.properties ?? {}
-  if (properties.authenticationMethod !== undefined)
-    return refused('unsupported', version, reasonCode.badAuthenticationMethod, 5)
-  if (
-    properties.receiveMaximum === 0 ||
-    properties.maximumPacketSize === 0 ||
-    properties.authenticationData !== undefined
-  )
-    return refused('protocol_error', version, reasonCode.protocolError, 5)
-  const principal = authenticate(packet, authenticator)
-  if (typeof principal === 'string') return refusedBy(principal, version)
+  const principal = open === undefined ? authenticated : open.named(authenticated, packet.clientId)
   const clean = packet.clean !== false
   if (!isClientId(packet.clientId) || (packet.clientId === '' && !clean && version < 5))
     return refused('bad_client_id', version, reasonCode.clientIdNotValid, 2)
   const will = willOf(packet)
-  if (will !== undefined && faultOfTopicName(Buffer.from(will.topic)) !== 0)
+  if (will !== undefined && !isTopicName(will.topic, limits))
     return refused('protocol_error', version, reasonCode.topicNameInvalid, 5)
-  if (will !== undefined && useOfTopic(will.topic, principal) === 'not_allowed')
+  if (will !== undefined && useOfTopic(will.topic, principal, open) === 'not_allowed')
     return refused('will_not_allowed', version, reasonCode.notAuthorized, 5)
+  const keepAliveSeconds = packet.keepalive ?? 0
+  const isKeepAliveShortened = open !== undefined && version === 5 && keepAliveSeconds > maxOpenKeepAliveSeconds
   const askedSeconds = version === 5 ? (properties.sessionExpiryInterval ?? 0) : clean ? 0 : Number.POSITIVE_INFINITY
   return {
     principal,
@@ -110,8 +119,11 @@ function judge(
     clean,
     sessionSeconds: Math.min(askedSeconds, maxSessionSeconds),
     isSessionShortened: version === 5 && askedSeconds > maxSessionSeconds,
-    keepAliveSeconds: packet.keepalive ?? 0,
+    keepAliveSeconds: isKeepAliveShortened ? maxOpenKeepAliveSeconds : keepAliveSeconds,
+    isKeepAliveShortened,
     maxPacketBytes: properties.maximumPacketSize ?? Number.POSITIVE_INFINITY,
+    receiveMaximum: properties.receiveMaximum ?? 65_535,
+    topicAliasMaximum: properties.topicAliasMaximum ?? 0,
     wantsProblemInformation: properties.requestProblemInformation !== false,
     will,
   }
@@ -143,6 +155,7 @@ export function acceptingConnack(
       properties: {
         ...capabilities,
         sharedSubscriptionAvailable: false,
+        ...(connect.isKeepAliveShortened && { serverKeepAlive: connect.keepAliveSeconds }),
         ...(connect.isSessionShortened && { sessionExpiryInterval: connect.sessionSeconds }),
         ...(connect.isAssigned && { assignedClientIdentifier: connect.clientId }),
       },
@@ -153,14 +166,13 @@ export function acceptingConnack(
   return bytes === undefined || bytes.length > connect.maxPacketBytes ? bare : bytes
 }
 
-/** `device` or `device@tenant` with the token as password, or the token alone in either place. */
-function authenticate({ username, password }: IConnectPacket, authenticator: Authenticator): Principal | AuthRefusal {
-  const presented =
-    password === undefined || password.length === 0 ? { secret: username } : { secret: password.toString(), username }
-  return authenticator.authenticate(presented) as Principal | AuthRefusal
+/** What a device hears that has as many connections as it may. */
+export function refusedForQuota(version: ProtocolVersion): RefusedConnect {
+  return refused('too_many_clients', version, reasonCode.quotaExceeded, 3)
 }
 
-function refusedBy(refusal: AuthRefusal, version: ProtocolVersion): RefusedConnect {
+/** What somebody hears who is not let in. */
+export function refusedBy(refusal: AuthRefusal, version: ProtocolVersion): RefusedConnect {
   switch (refusal) {
     case 'unknown':
       return refused('bad_credentials', version, reasonCode.badUserNameOrPassword, 4)
@@ -176,24 +188,18 @@ function refused(result: ConnectResult, version: ProtocolVersion, code: number, 
   return { result, connack: { version, code: version === 5 ? code : returnCode } }
 }
 
-function willOf({ will }: IConnectPacket): Will | undefined {
-  if (will === undefined) return undefined
-  // Copied: the packet's memory would stay as long as the connection.
-  return { topic: will.topic, payload: Buffer.from(will.payload), contentType: will.properties?.contentType }
-}
-
 function isClientId(clientId: string): boolean {
   return Buffer.byteLength(clientId) <= maxClientIdBytes && !/[\p{Cc}\uFFFD]/u.test(clientId)
 }
 
-/** Byte that follows the protocol name; undefined for other names. */
-function protocolLevel(bytes: Buffer, body: number): number | undefined {
+/** Where the level stands, behind the protocol name; undefined for other names. */
+function protocolLevelAt(bytes: Buffer, body: number): number | undefined {
   const name = bytes.toString('latin1', body, body + 8)
-  if (name.startsWith('\0\x04MQTT')) return bytes[body + 6]
-  return name === '\0\x06MQIsdp' ? bytes[body + 8] : undefined
+  if (name.startsWith('\0\x04MQTT')) return body + 6
+  return name === '\0\x06MQIsdp' ? body + 8 : undefined
 }
 
-/** mqtt-packet makes an array of a property that comes twice, which is a protocol error (MQTT 5.0 §3.1.2.11). */
-function hasRepeatedProperty({ properties, will }: IConnectPacket): boolean {
-  return [properties, will?.properties].some((all) => all !== undefined && Object.values(all).some(Array.isArray))
+function isTopicName(name: string, limits: TopicLimits): boolean {
+  const bytes = Buffer.from(name)
+  return faultOfTopicName(bytes) === 0 && !isTooLarge(bytes, limits)
 }

@@ -1,4 +1,5 @@
-import type { Socket } from 'node:net'
+import type { AuthRefusal } from '../auth/authenticator.ts'
+import type { Principal } from '../auth/principal.ts'
 import { Lane } from '../envelope.ts'
 import { type CloseReason, closeReasonOf, stopping, type Withheld } from './answers.ts'
 import type { Link, LinkSink } from './broker.ts'
@@ -8,22 +9,31 @@ import {
   acceptingConnack,
   judgeConnect,
   maxSessionSeconds,
+  type ReadConnect,
+  type RefusedConnect,
+  readConnect,
+  refusedBy,
+  refusedForQuota,
   refusingConnack,
-  type Will,
 } from './connect.ts'
 import { readControlPacket } from './control-packet.ts'
+import { Deliveries, type DeliveryHost } from './deliveries.ts'
 import { disconnectPacket } from './disconnect-packet.ts'
 import { type FrameFault, Framer, type FrameSink } from './frame.ts'
-import type { Front } from './front.ts'
+import type { Front, Guest } from './front.ts'
+import { faultOfControlPacket } from './guard/control-guard.ts'
 import type { IntakeHost } from './intake-host.ts'
+import { Login, type LoginHost } from './login.ts'
 import { packetType, reasonCode } from './packet-types.ts'
+import type { Peer } from './peer.ts'
 import { maxTopicAlias, PublishIntake } from './publish-intake.ts'
 import { type Passed, Subscriptions } from './subscriptions.ts'
+import type { TenantStats } from './sys-topics.ts'
+import type { Will } from './will.ts'
 
 const maxConnectBytes = 16 * 1024
-/** Bytes that wait for a client that doesn't read: past the first we read nothing from it, past the second it gets no notices. */
+/** Bytes that wait for a client that doesn't read: past it we read nothing from it. */
 const maxUnreadBytes = 64 * 1024
-const maxUnreadNoticeBytes = 256 * 1024
 const slowReaderMs = 60_000
 /** After our last word the client has this long to hang up. */
 const lingerMs = 1000
@@ -31,7 +41,26 @@ const lingerMs = 1000
 /** Why nothing is read at the moment; several may hold at once. */
 const paused = { noRoom: 1, unread: 2, connecting: 4, ending: 8 } as const
 
-type State = 'new' | 'delayed' | 'connecting' | 'open' | 'closed'
+/**
+ * new: no CONNECT yet; judging: nobody knows yet who it comes from; refusing: somebody who may not come in will hear so; delayed: may come
+ * in, but not yet; connecting: waits for the broker.
+ */
+type State = 'new' | 'judging' | 'refusing' | 'delayed' | 'connecting' | 'open' | 'closed'
+
+/** What a connection needs of its transport: a net.Socket, a TLSSocket, or a Duplex over something else. */
+export interface Wire {
+  readonly writable: boolean
+  readonly writableLength: number
+  write(bytes: Buffer): unknown
+  end(): unknown
+  destroy(): unknown
+  pause(): unknown
+  resume(): unknown
+  on(event: 'data', listener: (chunk: Buffer) => void): unknown
+  on(event: 'drain' | 'close', listener: () => void): unknown
+  on(event: 'error', listener: (error: Error) => void): unknown
+  once(event: 'close', listener: () => void): unknown
+}
 
 interface Ending {
   readonly why: Withheld
@@ -40,15 +69,17 @@ interface Ending {
 }
 
 /** One socket from its first byte to its end: reads packets, takes what is its own, and hands the rest to the broker. */
-export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnection {
+export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnection, DeliveryHost, LoginHost, Guest {
   readonly lane = new Lane()
   nowMs = performance.now()
   nowUs = 0
   readonly #front: Front
-  readonly #socket: Socket
+  readonly #socket: Wire
+  readonly #peer: Peer
   readonly #framer: Framer
   readonly #openedMs = performance.now()
   #state: State = 'new'
+  #hasRead = false
   #enteredMs = 0
   /** Whether it goes on with the session of an earlier connection. */
   #resumes = false
@@ -57,19 +88,26 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   #pings = 0
   #delay: NodeJS.Timeout | undefined
   #ending: Ending | undefined
+  #read: ReadConnect | undefined
+  #login: Login | undefined
   #connect: AcceptedConnect | undefined
+  /** Whose turn it waits for. */
+  #waitsFor: Client | undefined
   #client: Client | undefined
   #intake: PublishIntake | undefined
   #subscriptions: Subscriptions | undefined
+  #deliveries: Deliveries | undefined
+  #stats: TenantStats | undefined
   #link: Link | undefined
   #will: Will | undefined
 
-  constructor(front: Front, socket: Socket) {
+  constructor(front: Front, socket: Wire, peer: Peer) {
     this.#front = front
+    this.#peer = peer
     this.#socket = socket
     this.#framer = new Framer(this, Math.min(maxConnectBytes, front.config.maxPacketBytes))
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
-    socket.on('drain', () => this.#resume(paused.unread))
+    socket.on('drain', () => this.#onDrain())
     socket.on('error', () => {}) // 'close' follows
     socket.on('close', () => this.#leave('lost'))
   }
@@ -82,7 +120,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   /** The clock of this connection: CONNECT in time, keep alive, hold times, a client that doesn't read. */
   tick(nowMs: number): void {
     const { connectTimeoutMs } = this.#front.config
-    if (this.#state === 'new') {
+    if (this.#state === 'new' || this.#state === 'judging') {
       if (nowMs - this.#openedMs > connectTimeoutMs) {
         this.#front.countConnect('timeout')
         this.#end('connect_timeout', undefined)
@@ -92,7 +130,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     } else if (this.#state === 'open') {
       if (this.#ending !== undefined) {
         if (nowMs >= this.#ending.atMs) this.#endAsHeld(this.#ending)
-      } else if ((this.#paused & paused.unread) !== 0 && nowMs - this.#unreadSinceMs > slowReaderMs)
+      } else if (Date.now() >= (this.#connect?.principal.expiresAtMs ?? 0)) this.revoke()
+      else if ((this.#paused & paused.unread) !== 0 && nowMs - this.#unreadSinceMs > slowReaderMs)
         this.#end('slow_reader', undefined)
       else if (this.#paused === 0 && nowMs - this.nowMs > this.#keepAliveMs())
         this.#end('keep_alive', reasonCode.keepAliveTimeout)
@@ -111,17 +150,31 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     this.#end('taken_over', reasonCode.sessionTakenOver)
   }
 
+  get principal(): Principal | undefined {
+    return this.#connect?.principal
+  }
+
+  /** Its credential was revoked or has expired, or its device was disabled. What it has in hand goes on as at any end; its will does not. */
+  revoke(): void {
+    this.#will = undefined
+    this.#end('revoked', reasonCode.notAuthorized, 'the credential is revoked, expired or disabled')
+  }
+
   onFrame(bytes: Buffer, start: number, body: number, end: number): boolean {
     if (this.#state === 'closed') return true
     if (this.#paused !== 0) return false
-    if (this.#state === 'new') return this.#onFirstFrame(bytes.subarray(start, end), body - start)
+    if (this.#connect === undefined) return this.#onFirstFrame(bytes.subarray(start, end), body - start)
+    if (this.#stats !== undefined) this.#stats.packetsReceived++
     const type = (bytes[start] as number) >> 4
     if (type === packetType.publish) {
       if (this.#intake?.take(bytes, start, body, end) !== false) return true
       this.#pause(paused.noRoom)
       return false
     }
-    const fault = this.#onOther(type, bytes, start, body, end)
+    const { version } = this.#connect
+    const fault =
+      faultOfControlPacket(bytes, start, body, end, version, this.#front.config.maxFilters) ||
+      this.#onOther(type, bytes, start, body, end)
     if (fault !== 0) this.fault(fault)
     return true
   }
@@ -136,8 +189,17 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     this.#end(closeReasonOf(code), code)
   }
 
+  get unreadBytes(): number {
+    return this.#socket.writableLength
+  }
+
+  toBroker(bytes: Buffer): void {
+    this.#link?.send(bytes)
+  }
+
   write(bytes: Buffer): void {
     if (this.#socket.writable) this.#socket.write(bytes)
+    if (this.#stats !== undefined) this.#stats.bytesSent += bytes.length
     if (this.#socket.writableLength > maxUnreadBytes && (this.#paused & paused.unread) === 0) {
       this.#unreadSinceMs = performance.now()
       this.#pause(paused.unread)
@@ -159,11 +221,18 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   onAccepted(isKnownToBroker: boolean): void {
     const [connect, client] = [this.#connect, this.#client]
     if (this.#state !== 'connecting' || connect === undefined || client === undefined) return
+    if (!this.#front.authenticator.isLive(connect.principal)) {
+      this.#refuse(refusedBy('disabled', connect.version))
+      return
+    }
     // The broker knows of subscriptions only, and we of QoS 2 as well: one without the other is no session.
     const sessionPresent = this.#resumes && (isKnownToBroker || client.filters.size === 0)
     if (!sessionPresent) client.forgetSession()
     const { maxInHandMessages, maxPacketBytes } = this.#front.config
-    this.#subscriptions = new Subscriptions(client, connect.version, this.#front.errors)
+    this.#subscriptions = new Subscriptions(this.#front, client, connect.principal, connect.version)
+    this.#deliveries = new Deliveries(this.#front, this, client, connect)
+    this.#stats = this.#front.sys.statsOf(connect.principal.tenant)
+    this.#stats.connected()
     this.#intake = new PublishIntake(this.#front, this, client, { version: connect.version, holdMs: this.#holdMs() })
     this.#will = connect.will
     this.#framer.maxBytes = maxPacketBytes
@@ -182,10 +251,20 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   onBrokerPacket(bytes: Buffer, start: number, body: number, end: number): void {
     if (this.#state !== 'open') return
     const type = (bytes[start] as number) >> 4
-    if (type === packetType.publish) this.#deliver(this.#subscriptions?.onPublish(bytes, start, body, end))
-    else if (type === packetType.suback)
-      this.write(this.#subscriptions?.onSuback(bytes.subarray(start, end), body - start) ?? bytes.subarray(start, end))
+    if (type === packetType.publish) this.#deliveries?.onPublish(bytes, start, body, end)
+    else if (type === packetType.suback) this.#onSuback(bytes.subarray(start, end), body - start)
+    else if (type === packetType.pubrel)
+      this.#deliveries?.onRelease(Buffer.from(bytes.subarray(start, end)), body - start)
     else this.write(Buffer.from(bytes.subarray(start, end)))
+  }
+
+  #onSuback(packet: Buffer, body: number): void {
+    const subscribed = this.#subscriptions?.onSuback(packet, body)
+    const tenant = this.#connect?.principal.tenant
+    if (subscribed === undefined || tenant === undefined) return
+    this.write(subscribed.suback)
+    for (const [topic, value, filters] of this.#front.sys.current(tenant, subscribed.filters))
+      this.#deliveries?.deliverRetained(topic, value, filters)
   }
 
   onBrokerClosed(): void {
@@ -194,12 +273,15 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
 
   #onData(chunk: Buffer): void {
     if (this.#state === 'closed') return
-    if (this.#state === 'new' && chunk[0] !== packetType.connect << 4 && this.#socket.bytesRead === chunk.length) {
+    const isFirst = !this.#hasRead
+    this.#hasRead = true
+    if (isFirst && chunk[0] !== packetType.connect << 4) {
       this.#front.countConnect('protocol_error')
       this.#end('protocol_error', undefined)
       return
     }
     this.#setNow()
+    if (this.#stats !== undefined) this.#stats.bytesReceived += chunk.length
     this.#guarded(() => this.#framer.push(chunk))
   }
 
@@ -230,48 +312,106 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       this.#end('protocol_error', undefined)
       return true
     }
-    const judged = judgeConnect(packet, body, this.#front.authenticator)
-    if ('result' in judged) {
-      this.#front.countConnect(judged.result)
-      if (judged.connack !== undefined) this.write(refusingConnack(judged.connack.version, judged.connack.code))
-      this.#end('connect_refused', undefined)
+    const read = readConnect(packet, body)
+    if ('result' in read) {
+      this.#refuse(read)
       return true
     }
-    this.#connect = judged
     this.#pause(paused.connecting)
-    const delayMs = this.#front.clients.get(judged.principal, judged.clientId).pacing.delayMs(performance.now())
-    if (delayMs === 0) this.#enter(judged)
-    else {
-      this.#state = 'delayed'
-      this.#delay = setTimeout(() => this.#guarded(() => this.#enter(judged)), delayMs)
-    }
+    this.#state = 'judging'
+    this.#read = read
+    this.#login = new Login(this.#front.authenticator, this.#front.loginGuard, this, this.#peer, read)
+    this.#login.start()
     return true
+  }
+
+  onLogin(answer: Principal | AuthRefusal, delayMs: number): void {
+    const read = this.#read
+    if (this.#state !== 'judging' || read === undefined) return
+    this.#read = undefined
+    if (typeof answer !== 'string') {
+      const judged = judgeConnect(read, answer, this.#front.config, this.#front.open)
+      if ('result' in judged) this.#refuse(judged)
+      else this.#onJudged(judged)
+      return
+    }
+    const refusal = refusedBy(answer, read.version)
+    // Within the time that every CONNECT has, so that nobody is kept for longer than who says nothing.
+    const leftMs = this.#front.config.connectTimeoutMs - (performance.now() - this.#openedMs)
+    const waitMs = Math.min(delayMs, leftMs)
+    if (waitMs <= 0) this.#refuse(refusal)
+    else {
+      this.#state = 'refusing'
+      this.#delay = setTimeout(() => this.#guarded(() => this.#refuse(refusal)), waitMs)
+    }
+  }
+
+  /** Nobody but this connection notices: what has a live session under the same client id goes on. */
+  #refuse({ result, connack }: RefusedConnect): void {
+    if (this.#state === 'closed') return
+    this.#front.countConnect(result)
+    if (connack !== undefined) this.write(refusingConnack(connack.version, connack.code))
+    this.#end('connect_refused', undefined)
+  }
+
+  #onJudged(connect: AcceptedConnect): void {
+    this.#connect = connect
+    const client = this.#front.clients.get(connect.principal, connect.clientId)
+    if (!this.#front.clients.hasRoomFor(client)) {
+      this.#refuse(refusedForQuota(connect.version))
+      return
+    }
+    client.waiting?.takeOver()
+    const delayMs = client.pacing.delayMs(performance.now())
+    if (delayMs === 0) {
+      this.#enter(connect)
+      return
+    }
+    this.#state = 'delayed'
+    this.#waitsFor = client
+    client.waiting = this
+    this.#delay = setTimeout(() => this.#guarded(() => this.#enter(connect)), delayMs)
+  }
+
+  #stopWaiting(): void {
+    if (this.#waitsFor?.waiting === this) this.#waitsFor.waiting = undefined
+    this.#waitsFor = undefined
   }
 
   #enter(connect: AcceptedConnect): void {
     if (this.#state === 'closed') return
+    if (!this.#front.authenticator.isLive(connect.principal)) {
+      this.#refuse(refusedBy('disabled', connect.version)) // it has waited, and that was too long
+      return
+    }
     this.#state = 'connecting'
-    // Looked up only now: one without a connection may be forgotten at any time.
+    this.#front.guests.add(this)
     const client = this.#front.clients.get(connect.principal, connect.clientId)
     const older = client.connection
     const nowMs = performance.now()
     this.#enteredMs = nowMs
-    this.#resumes = !connect.clean && client.hasSession(nowMs)
-    if (client.sessionSeconds > 0 && !client.hasSession(nowMs)) this.#front.broker.forget(client.id)
+    const isKnown = client.hasSession(nowMs) && haveSameRights(client.principal, connect.principal)
+    this.#resumes = !connect.clean && isKnown
+    if (client.sessionSeconds > 0 && !isKnown) this.#front.broker.forget(client.id)
+    client.principal = connect.principal
     client.connection = this
+    this.#stopWaiting()
+    if (older !== undefined) client.pacing.takenOver(nowMs)
     older?.takeOver()
+    if (this.#resumes) this.#front.wills.cancel(client)
+    else this.#front.wills.sayNow(client)
     client.sessionSeconds = connect.sessionSeconds
+    if (client.sessionSeconds > 0) this.#front.clients.keepOneSession(client)
     this.#client = client
     this.#link = this.#front.broker.connect(client.id, connect, this)
   }
 
   /** A packet that is no PUBLISH. @returns 0, or the reason code with which the connection ends */
   #onOther(type: number, bytes: Buffer, start: number, body: number, end: number): number {
-    if (((bytes[start] as number) & 15) !== flagsOf(type)) return reasonCode.malformed
     switch (type) {
       case packetType.pingreq:
         this.#pings++
-        return end === body ? 0 : reasonCode.malformed
+        return 0
       case packetType.pubrel:
         return this.#intake?.release(bytes, body, end) ?? 0
       case packetType.subscribe:
@@ -281,7 +421,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       case packetType.puback:
       case packetType.pubrec:
       case packetType.pubcomp:
-        return this.#passOn({ broker: Buffer.from(bytes.subarray(start, end)) })
+        this.#deliveries?.onAcknowledgement(Buffer.from(bytes.subarray(start, end)), body - start)
+        return 0
       case packetType.disconnect:
         return this.#onDisconnect(Buffer.from(bytes.subarray(start, end)))
       default:
@@ -312,10 +453,9 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     return 0
   }
 
-  /** A notice for a client that doesn't read, or larger than it takes, is dropped [MQTT-3.1.2-25]. */
-  #deliver(packet: Buffer | undefined): void {
-    if (packet === undefined || packet.length > (this.#connect?.maxPacketBytes ?? 0)) return
-    if (this.#socket.writableLength <= maxUnreadNoticeBytes) this.write(packet)
+  #onDrain(): void {
+    this.#resume(paused.unread)
+    if (this.#state === 'open') this.#deliveries?.onRoom()
   }
 
   #endAsHeld({ why, text }: Ending): void {
@@ -344,19 +484,33 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     this.#state = 'closed'
     this.#front.countClosed(reason)
     clearTimeout(this.#delay)
+    this.#login?.cancel()
+    this.#stopWaiting()
+    this.#front.guests.delete(this)
     this.#framer.stop()
     this.#link?.close()
     const client = this.#client
     if (client === undefined) return
     if (client.connection === this) client.connection = undefined
     this.#subscriptions?.close()
+    if (this.#stats !== undefined) this.#stats.clients--
     this.#intake?.leave()
     // Held messages are refused at their next turn; those on their way go on, and the lane of a goodbye must not stop them.
     if (this.lane.blockedUntilMs > 0) this.lane.closed = true
     const nowMs = performance.now()
-    if (wasOpen && this.#will !== undefined && !this.#front.isClosing)
-      this.#intake?.publishWill(this.#will, this.lane.closed ? new Lane() : this.lane, nowMs, Date.now() * 1000)
+    if (wasOpen && this.#will !== undefined && !this.#front.isClosing) this.#leaveWill(this.#will, client)
     if (client.connection === undefined) this.#front.clients.idle(client, nowMs)
+  }
+
+  #leaveWill(will: Will, client: Client): void {
+    const delayMs = Math.min(will.delaySeconds, client.sessionSeconds) * 1000
+    const lane = delayMs > 0 || this.lane.closed ? new Lane() : this.lane
+    const publish = () => {
+      // Its credential may have been revoked since, or that may be why the connection is over.
+      if (this.#connect !== undefined && this.#front.authenticator.isLive(this.#connect.principal))
+        this.#intake?.publishWill(will, lane, performance.now(), Date.now() * 1000)
+    }
+    this.#front.wills.delay(client, delayMs, publish)
   }
 
   #pause(why: number): void {
@@ -391,8 +545,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   }
 }
 
-/** The flags that a packet's type asks for (MQTT 5.0 §2.1.3); -1 for the type that does not exist. */
-function flagsOf(type: number): number {
-  if (type === 0) return -1
-  return type === packetType.subscribe || type === packetType.unsubscribe || type === packetType.pubrel ? 2 : 0
+/** A session belongs to what its credential might do then: one with other rights begins anew. */
+function haveSameRights(one: Principal, other: Principal): boolean {
+  return one.operator === other.operator && one.fleet === other.fleet
 }

@@ -4,13 +4,23 @@ import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
+import { LoginGuard } from '../auth/login-guard.ts'
+import type { Principal } from '../auth/principal.ts'
 import type { Pipeline } from '../pipeline-port.ts'
 import { type CloseReason, closeReasons } from './answers.ts'
 import type { Broker } from './broker.ts'
 import { Clients } from './client.ts'
 import { type ConnectResult, connectResults } from './connect.ts'
+import { type DeliveryDropReason, deliveryDropReasons } from './deliveries.ts'
+import { Doorkeeper } from './doorkeeper.ts'
 import { ErrorsTopic } from './errors-topic.ts'
+import { OpenMode, openAuthenticator } from './open-mode.ts'
+import type { Peer } from './peer.ts'
 import { PublishPacket } from './publish-packet.ts'
+import { RetainedMessages } from './retained.ts'
+import { SysTopics } from './sys-topics.ts'
+import { Watchers } from './watchers.ts'
+import { DelayedWills } from './will.ts'
 
 export interface MqttSourceOptions {
   readonly pipeline: Pipeline
@@ -19,6 +29,16 @@ export interface MqttSourceOptions {
   readonly metrics: Metrics
   /** Counts a message that was refused before the pipeline saw it. */
   readonly countRefused?: (reason: ReasonCode) => void
+  /** Shared with HTTP; absent: failed logins are not slowed. */
+  readonly loginGuard?: LoginGuard
+}
+
+/** A connection that was let in. */
+export interface Guest {
+  readonly principal: Principal | undefined
+  /** It may not stay any longer. */
+  revoke(): void
+  fail(error: unknown): void
 }
 
 /** A connection with answers to write. */
@@ -33,6 +53,7 @@ export interface FrontCounters {
   readonly closed: Counter<'reason'>
   readonly dupJoined: Counter
   readonly qos0Dropped: Counter<'reason'>
+  readonly deliveriesDropped: Counter<'reason'>
 }
 
 /** What all connections share. */
@@ -40,15 +61,25 @@ export class Front {
   readonly config: Config['mqtt']
   readonly pipeline: Pipeline
   readonly authenticator: Authenticator
+  readonly loginGuard: LoginGuard
+  readonly door: Doorkeeper
+  readonly guests = new Set<Guest>()
   readonly log: Log
   readonly broker: Broker
   readonly clients: Clients
   readonly errors: ErrorsTopic
+  readonly watchers = new Watchers()
+  readonly wills = new DelayedWills()
+  readonly sys: SysTopics
+  readonly retained: RetainedMessages
+  /** Set while everybody is let in. */
+  readonly open: OpenMode | undefined
   readonly counters: FrontCounters
   readonly countRefused: (reason: ReasonCode) => void
   /** The PUBLISH that is being read: packets are read one at a time, so one object does for all. */
   readonly publish = new PublishPacket()
   isClosing = false
+  readonly #stopListening: () => void
   #dirty: Flushable[] = []
   readonly #flushAll = () => this.#flush()
 
@@ -56,17 +87,40 @@ export class Front {
     this.config = config
     this.broker = broker
     this.pipeline = options.pipeline
-    this.authenticator = options.authenticator
+    this.open = config.open ? new OpenMode(config.openDeny) : undefined
+    this.authenticator = config.open ? openAuthenticator(options.authenticator) : options.authenticator
+    this.loginGuard = options.loginGuard ?? new LoginGuard('none')
+    this.door = new Doorkeeper(config)
     this.log = options.log
     this.countRefused = options.countRefused ?? (() => {})
-    this.clients = new Clients((client) => broker.forget(client.id))
-    this.errors = new ErrorsTopic((topic, payload) => broker.publish(topic, payload))
+    this.clients = new Clients((client) => {
+      broker.forget(client.id)
+      this.wills.sayNow(client)
+    })
+    const publish = (topic: string, payload: Buffer) => broker.publish(topic, payload)
+    this.errors = new ErrorsTopic(publish, this.watchers)
+    this.retained = new RetainedMessages(config.maxRetainedBytes)
+    const retainedCount = (tenant: string) => this.retained.countOf(tenant)
+    this.sys = new SysTopics({ watchers: this.watchers, publish, retainedCount })
     this.counters = registerCounters(options.metrics)
+    this.#stopListening = this.authenticator.onChange(() => this.#turnOut())
+  }
+
+  /** Hears of no revocation any more. */
+  close(): void {
+    this.#stopListening()
   }
 
   /** Verdicts come in groups: when the group is over, each connection writes its answers at once. */
   flushLater(connection: Flushable): void {
     if (this.#dirty.push(connection) === 1) process.nextTick(this.#flushAll)
+  }
+
+  /** Whether a new connection may stay; then `door.leave` has to be called at its end. */
+  admits({ address }: Peer): boolean {
+    const refusal = this.isClosing ? 'too_many_connections' : this.door.admit(address, performance.now())
+    if (refusal !== undefined) this.countConnect(refusal)
+    return refusal === undefined
   }
 
   countConnect(result: ConnectResult): void {
@@ -75,6 +129,17 @@ export class Front {
 
   countClosed(reason: CloseReason): void {
     this.counters.closed.inc({ reason })
+  }
+
+  /** Ends the connections of those who may not stay. A walk over all of them, since revoking is rare and asking at every message is not. */
+  #turnOut(): void {
+    for (const guest of this.guests) {
+      try {
+        if (guest.principal !== undefined && !this.authenticator.isLive(guest.principal)) guest.revoke()
+      } catch (error) {
+        guest.fail(error)
+      }
+    }
   }
 
   #flush(): void {
@@ -115,6 +180,12 @@ function registerCounters(metrics: Metrics): FrontCounters {
       'QoS 0 messages that were not taken',
       ['reason'],
       dropReasons.map((reason) => ({ reason })),
+    ),
+    deliveriesDropped: metrics.counter<'reason'>(
+      'fleetbridge_mqtt_deliveries_dropped_total',
+      'Messages that a subscriber did not get',
+      ['reason'],
+      deliveryDropReasons.map((reason: DeliveryDropReason) => ({ reason })),
     ),
   }
 }

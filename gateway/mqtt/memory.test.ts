@@ -52,6 +52,17 @@ describe('Pacing', () => {
     expect(pacing.delayMs(62_000)).toBe(0)
   })
 
+  it('lets three take-overs in a minute pass, then delays, and forgets about it when it is calm', () => {
+    const pacing = new Pacing()
+    const delays = [0, 1000, 2000, 3000, 5000].map((nowMs) => {
+      pacing.takenOver(nowMs)
+      return pacing.delayMs(nowMs)
+    })
+    expect(delays).toEqual([0, 0, 1000, 2000, 4000])
+    pacing.takenOver(70_000)
+    expect(pacing.delayMs(70_000)).toBe(0)
+  })
+
   it('a rate limit delays for as long as it takes, at most 30 s', () => {
     const pacing = new Pacing()
     pacing.rateLimited(1200, 1000)
@@ -82,18 +93,49 @@ describe('Clients', () => {
     allows: () => false,
   }
 
-  it('forgets clients that nothing is kept of, and the oldest of too many', () => {
+  it('keep one session of a device: a newer one ends the older', () => {
     const forgotten: string[] = []
     const clients = new Clients((client) => forgotten.push(client.id))
     for (let n = 0; n < 100; n++) {
       const client = clients.get(principal, `id-${n}`)
       client.sessionSeconds = 60
-      client.filters.set('errors', 'devices/me/')
+      client.filters.set('x/errors', { inside: 'x/errors', hidden: 'x/', shown: '', qos: 0, id: undefined })
       clients.idle(client, n)
     }
-    expect(forgotten).toEqual(Array.from({ length: 84 }, (_, n) => `default/a%2Fb/id-${n}`))
+    expect(forgotten).toEqual(Array.from({ length: 99 }, (_, n) => `default/a%2Fb/id-${n}`))
     expect(clients.get(principal, 'id-99').filters.size).toBe(1)
-    expect(clients.get(principal, 'id-0').filters.size).toBe(0)
+    expect(clients.get(principal, 'id-98').filters.size).toBe(0)
+  })
+
+  it('leave the sessions alone that have a connection, or wait for one, and those of other devices', () => {
+    const forgotten: string[] = []
+    const clients = new Clients((client) => forgotten.push(client.id))
+    const [live, waiting, mine] = ['live', 'waiting', 'mine'].map((id) => clients.get(principal, id))
+    const theirs = clients.get({ ...principal, device: 'a' }, 'mine')
+    if (live === undefined || waiting === undefined || mine === undefined) throw new Error('three clients')
+    for (const client of [live, waiting, mine, theirs]) {
+      client.sessionSeconds = 60
+      client.filters.set('x/errors', { inside: 'x/errors', hidden: 'x/', shown: '', qos: 0, id: undefined })
+    }
+    live.connection = { onRoom() {}, takeOver() {} }
+    waiting.waiting = live.connection
+    clients.idle(theirs, 0)
+    clients.idle(mine, 0)
+    expect(forgotten).toEqual([])
+    live.connection = undefined
+    clients.keepOneSession(mine)
+    expect(forgotten).toEqual(['default/a%2Fb/live'])
+  })
+
+  it('remember the answers of the 16 that went last, and no more', () => {
+    const clients = new Clients(() => {})
+    for (let n = 0; n < 40; n++) {
+      const client = clients.get(principal, `id-${n}`)
+      client.unsent.add(1, 7, 7, 0, n)
+      clients.idle(client, n)
+    }
+    const remembered = Array.from({ length: 40 }, (_, n) => !clients.get(principal, `id-${n}`).unsent.isEmpty)
+    expect(remembered).toEqual([...Array(24).fill(false), ...Array(16).fill(true)])
   })
 
   it('keeps a client with a connection, whatever its age', () => {

@@ -5,6 +5,7 @@ import { listen } from '#platform/listen.ts'
 import { startBroker } from './broker.ts'
 import { Connection } from './connection.ts'
 import { Front, type MqttSourceOptions } from './front.ts'
+import type { Peer } from './peer.ts'
 
 export type { MqttSourceOptions } from './front.ts'
 
@@ -20,8 +21,8 @@ const pruneMs = 10_000
  * must settle it, so it has to be closed at the same time.
  */
 export async function startMqttSource(config: Config['mqtt'], options: MqttSourceOptions): Promise<MqttSource> {
-  const broker = await startBroker(options.log)
-  const front = new Front(config, broker, options)
+  const broker = await startBroker(options.log, () => front.counters.deliveriesDropped.inc({ reason: 'session_full' }))
+  const front: Front = new Front(config, broker, options)
   const connections = new Set<Connection>()
   options.metrics.gauge('fleetbridge_mqtt_connections', 'MQTT sockets that are open', () => connections.size)
 
@@ -31,6 +32,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
   const clock = setInterval(() => {
     const nowMs = performance.now()
     for (const connection of connections) tick(connection, nowMs)
+    front.sys.tick(nowMs)
     if (nowMs - prunedMs > pruneMs) {
       prunedMs = nowMs
       front.clients.prune(nowMs)
@@ -38,15 +40,16 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
   }, tickMs)
 
   function accept(socket: Socket): void {
-    if (front.isClosing || connections.size >= config.maxConnections) {
-      front.countConnect('too_many_connections')
+    const peer: Peer = { address: socket.remoteAddress ?? '', transport: 'tcp', certificate: undefined }
+    if (!front.admits(peer)) {
       socket.destroy()
       return
     }
-    const connection = new Connection(front, socket)
+    const connection = new Connection(front, socket, peer)
     connections.add(connection)
     socket.once('close', () => {
       connections.delete(connection)
+      front.door.leave(peer.address)
       if (connections.size === 0) drained?.()
     })
   }
@@ -57,7 +60,9 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     for (const connection of connections) connection.shutDown()
     if (connections.size > 0) await new Promise<void>((resolve) => (drained = resolve))
     clearInterval(clock)
+    front.wills.stop()
     await stopped
+    front.close()
     await broker.close()
   }
 
@@ -66,6 +71,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     return { ...handleOf(close), port }
   } catch (error) {
     clearInterval(clock)
+    front.close()
     await broker.close()
     throw error
   }

@@ -32,6 +32,14 @@ export class Pacing {
     this.#delayUntil(nowMs + Math.min(waitMs, maxDelayMs))
   }
 
+  /**
+   * Another connection with the same client id took over. Two that do so in turn would go on for ever: after three times within a minute the
+   * next one waits 1, 2, 4 … 30 s, and meanwhile the other is served.
+   */
+  takenOver(nowMs: number): void {
+    this.#strike(nowMs)
+  }
+
   /** How often these bytes were refused as not allowed. */
   timesRefused(checksum: number): number {
     return this.#refused.size === 0 ? 0 : (this.#refused.get(checksum) ?? 0)

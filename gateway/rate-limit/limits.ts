@@ -29,7 +29,7 @@ const limitsByName = [
 /** All windows of all limits that are not `none`. */
 export function rulesOf(limits: Config['limits']): readonly Rule[] {
   return limitsByName.flatMap(([setting, limit, owner, quantity]) =>
-    windowsOf(limits[setting], setting).map((window) => ({ limit, owner, quantity, ...window })),
+    windowsOf(limits[setting], `limits.${setting}`).map((window) => ({ limit, owner, quantity, ...window })),
   )
 }
 
@@ -40,14 +40,15 @@ export function payerOf(rule: Rule, cost: Cost): string | undefined {
   return rule.owner === 'fleet' ? cost.fleet : ''
 }
 
-function windowsOf(text: string, setting: string): { burst: number; seconds: number }[] {
+/** `N:S,…` as buckets of N tokens that refill in S seconds; none for `none`. @param setting names it in the error */
+export function windowsOf(text: string, setting: string): { burst: number; seconds: number }[] {
   if (text === 'none') return []
   return text.split(',').map((part) => {
     const [, tokens, seconds] = /^([1-9]\d{0,8}):([1-9]\d{0,5})$/.exec(part) ?? []
     if (tokens === undefined || seconds === undefined)
       throw new BridgeError(
         'BRIDGE_CONFIG_INVALID',
-        `limits.${setting}: "${text}" is neither none nor windows such as 100:1,2000:60`,
+        `${setting}: "${text}" is neither none nor windows such as 100:1,2000:60`,
       )
     return { burst: Number(tokens), seconds: Number(seconds) }
   })
