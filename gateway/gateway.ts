@@ -51,7 +51,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const tools = { log, metrics }
   if (config.mqtt.open) log.warn('BRIDGE_MQTT_OPEN has no effect in this version: devices still need a credential')
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
-  const registry = opened.use(await startRegistry(databaseUrl, config.limits.firstSightDevices, tools))
+  const registry = opened.use(await startRegistry({ databaseUrl, auth: config.auth, limits: config.limits, ...tools }))
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)

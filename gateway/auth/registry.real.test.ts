@@ -22,8 +22,16 @@ afterEach(async () => {
   await database[Symbol.asyncDispose]()
 })
 
-const start = (firstSight = 3) =>
-  startRegistry(database.url, firstSight, { log: silentLog, metrics: createMetrics('test') })
+function start(more: { firstSightDevices?: number; firstSightPerMinute?: number; url?: string } = {}) {
+  const { firstSightDevices = 3, firstSightPerMinute = 60, url = database.url } = more
+  return startRegistry({
+    databaseUrl: url,
+    auth: { jwt: [], clientCas: [] },
+    limits: { firstSightDevices, firstSightPerMinute },
+    log: silentLog,
+    metrics: createMetrics('test'),
+  })
+}
 
 async function addCredential(
   device: string,
@@ -93,7 +101,7 @@ describe('the registry', () => {
   it('bounds the unknown devices of a fleet credential, and admits known ones', async () => {
     const token = await addCredential('gw-1', { fleet: true, pattern: 'site1-*' })
     await addCredential('site1-known')
-    await using registry = await start(2)
+    await using registry = await start({ firstSightDevices: 2 })
     const principal = await registry.authenticate({ secret: token })
     if (typeof principal === 'string') throw new Error(principal)
     expect(principal.allows('site1-a')).toBe(true)
@@ -110,10 +118,7 @@ describe('the registry', () => {
   })
 
   it('starts without Postgres and calls nobody unknown', async () => {
-    await using registry = await startRegistry('postgres://127.0.0.1:1/none', 1, {
-      log: silentLog,
-      metrics: createMetrics('test'),
-    })
+    await using registry = await start({ url: 'postgres://127.0.0.1:1/none' })
     expect(registry.loaded()).toBe(false)
     expect(registry.authenticate({ secret: 'fb_x' })).toBe('unavailable')
   })
