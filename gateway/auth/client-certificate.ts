@@ -1,46 +1,39 @@
 import { hash, X509Certificate } from 'node:crypto'
-import type { DetailedPeerCertificate } from 'node:tls'
+import type { PeerCertificate } from 'node:tls'
 import type { ClientCertificate } from './authenticator.ts'
 
-const maxChain = 10
-
 /**
- * What the registry asks about a client's certificate. Call it only when the socket says `authorized`; undefined when the client showed none.
- * Node makes the chain of what the client sent by names alone (X509_check_issued compares no signature), so a client with a certificate of
- * one tenant's CA could put another tenant's CA of the same name beside it: every link is verified here, and a false one issues nothing.
- * @param peer of `socket.getPeerCertificate(true)`
+ * What the registry asks about a client's certificate. Call it only when the handshake said `authorized`.
+ * The issuer is found here, by name and signature. Node's `issuerCertificate` is no help: it goes by names alone, so a client could put
+ * another tenant's CA of the same name beside its own certificate; and on a server it is absent when the client sent an intermediate CA.
+ * @param peer of `socket.getPeerCertificate()`
+ * @param authorities certificates of the configured CAs; with none that signed this one `issuerFingerprint` is empty
+ * @returns undefined when the client showed no certificate
  */
-export function clientCertificateOf(peer: DetailedPeerCertificate): ClientCertificate | undefined {
+export function clientCertificateOf(
+  peer: Pick<PeerCertificate, 'raw' | 'subject'>,
+  authorities: Iterable<X509Certificate>,
+): ClientCertificate | undefined {
   if (!Buffer.isBuffer(peer.raw)) return undefined // {} for a client without a certificate
-  const leaf = new X509Certificate(peer.raw)
+  const certificate = new X509Certificate(peer.raw)
   return {
-    fingerprint: hash('sha256', leaf.raw, 'base64'),
-    issuerFingerprint: rootOf(leaf, peer),
+    fingerprint: hash('sha256', certificate.raw, 'base64'),
+    issuerFingerprint: issuerOf(certificate, authorities),
     commonName: commonNameOf(peer.subject),
-    alternativeNames: alternativeNamesOf(leaf.subjectAltName),
-    expiresAtMs: leaf.validToDate.getTime(),
+    alternativeNames: alternativeNamesOf(certificate.subjectAltName),
+    expiresAtMs: certificate.validToDate.getTime(),
   }
 }
 
-/** The CA at the top of the chain: what the handshake trusted. Empty, and so nobody's, when a link is false. */
-function rootOf(leaf: X509Certificate, peer: DetailedPeerCertificate): string {
-  let certificate = leaf
-  let link = peer
-  for (let depth = 0; depth < maxChain; depth++) {
-    const next = link.issuerCertificate as DetailedPeerCertificate | undefined
-    // A root is its own issuer.
-    if (next === undefined || next === link || next.raw.equals(link.raw))
-      return depth === 0 ? '' : hash('sha256', certificate.raw, 'base64')
-    const issuer = new X509Certificate(next.raw)
-    if (!certificate.checkIssued(issuer) || !certificate.verify(issuer.publicKey)) return ''
-    certificate = issuer
-    link = next
-  }
+function issuerOf(certificate: X509Certificate, authorities: Iterable<X509Certificate>): string {
+  for (const authority of authorities)
+    if (certificate.checkIssued(authority) && certificate.verify(authority.publicKey))
+      return hash('sha256', authority.raw, 'base64')
   return ''
 }
 
 /** With several it would be unclear which one is the device. */
-function commonNameOf(subject: DetailedPeerCertificate['subject'] | undefined): string | undefined {
+function commonNameOf(subject: PeerCertificate['subject'] | undefined): string | undefined {
   const name: unknown = subject?.CN
   return typeof name === 'string' && name !== '' ? name : undefined
 }
