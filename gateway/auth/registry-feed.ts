@@ -52,7 +52,7 @@ const maxBackOffMs = 5000
  * transaction is looked for; the wide look every ten seconds is for servers behind a pooler. Not every time: after an import of 100,000
  * it would read all of them thirty times.
  */
-const overlapMs = { narrow: 3000, wide: 30_000 }
+const overlapMs = { narrow: 2000, wide: 30_000 }
 const wideEveryMs = 10_000
 const maxRestMs = 500
 const pageSize = 5000
