@@ -34,10 +34,11 @@ const clockToleranceSeconds = 30
 const refusedHeaders = ['crit', 'jwk', 'jku', 'x5c', 'x5u', 'b64', 'zip', 'enc'] as const
 
 export interface JwtLogin extends Handle {
-  /** What the text says about itself when it has the form of a JWT. */
-  unverified(text: string): Unverified | undefined
-  /** At once when this very token was verified before. */
-  check(text: string, unverified: Unverified, username: string | undefined): Answer | Promise<Answer>
+  /**
+   * At once when this very token was verified before.
+   * @returns undefined for a text that has not the form of a JWT
+   */
+  check(text: string, username: string | undefined): Answer | Promise<Answer> | undefined
   /** Looks at the keys files now. */
   checkFiles(): Promise<void>
 }
@@ -113,18 +114,27 @@ export async function startJwtLogin(
     verified.set(hash('sha256', text, 'binary'), principal)
   }
 
+  function recall(text: string): JwtPrincipal | undefined {
+    if (verified.size === 0) return undefined
+    const key = hash('sha256', text, 'binary')
+    const before = verified.get(key)
+    if (before === undefined || before.isLive(Date.now())) return before
+    verified.delete(key)
+    return undefined
+  }
+
   return {
     ...handleOf(async () => {
       for (const files of watched) files.close()
     }),
-    unverified: unverifiedOf,
-    check(text, unverified, username) {
-      const key = hash('sha256', text, 'binary')
-      const before = verified.get(key)
-      if (before?.isLive(Date.now()) === true) return before.owner.isNamed(username) ? before : 'unknown'
-      verified.delete(key)
-      if (refusedHeaders.some((name) => Object.hasOwn(unverified.header, name))) return 'unknown'
-      if (issuersOf(unverified.claims, unverified.header.alg).length === 0) return 'unknown'
+    check(text, username) {
+      const before = recall(text)
+      if (before !== undefined) return before.owner.isNamed(username) ? before : 'unknown'
+      const unverified = unverifiedOf(text)
+      if (unverified === undefined) return undefined
+      const { header, claims } = unverified
+      if (refusedHeaders.some((name) => Object.hasOwn(header, name))) return 'unknown'
+      if (issuersOf(claims, header.alg).length === 0) return 'unknown'
       if (inHand >= maxInHand) return 'unavailable'
       inHand++
       return verify(text, unverified, username).finally(() => inHand--)

@@ -55,6 +55,8 @@ const maxBackOffMs = 5000
 const overlapMs = { narrow: 2000, wide: 30_000 }
 const wideEveryMs = 10_000
 const maxRestMs = 500
+/** Should a full read not make the numbers equal, the next is not made every second. */
+const fullAgainMs = 30_000
 const pageSize = 5000
 
 /** The transaction's time: earlier than what its snapshot may miss. The count finds deleted rows, which no `updated_at` tells. */
@@ -93,6 +95,7 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
   let isNotified = false
   let wideAtMs = 0
   let readTookMs = 0
+  let fullFromMs = 0
   let waiters: (() => void)[] = []
 
   async function connect(): Promise<pg.Client> {
@@ -127,7 +130,13 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
     const { rows } = await current.query<{ nowMs: number; credentials: number }>(standSql)
     const stand = rows[0] as { nowMs: number; credentials: number }
     await readRows(current, sinceMs === undefined ? undefined : sinceMs - (isWide ? overlapMs.wide : overlapMs.narrow))
-    if (sink.size !== stand.credentials && sinceMs !== undefined) await readRows(current, undefined)
+    if (sink.size !== stand.credentials && startedAt >= fullFromMs) {
+      if (sinceMs !== undefined) await readRows(current, undefined)
+      if (sink.size !== stand.credentials) {
+        log.error({ held: sink.size, rows: stand.credentials }, 'credentials in memory are not those in the database')
+        fullFromMs = startedAt + fullAgainMs
+      }
+    }
     await current.query('COMMIT')
     sinceMs = stand.nowMs
     if (isWide) wideAtMs = startedAt

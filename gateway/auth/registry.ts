@@ -106,11 +106,9 @@ export async function startRegistry({ databaseUrl, auth, limits, log, metrics }:
     const credential = known.byToken(secret)
     if (credential !== undefined) return byToken(credential, username)
     if (tokenForm.test(secret)) return told('token', 'unknown')
-    const unverified = jwt.unverified(secret)
-    if (unverified !== undefined) {
-      const answer = jwt.check(secret, unverified, username)
+    const answer = jwt.check(secret, username)
+    if (answer !== undefined)
       return answer instanceof Promise ? answer.then((late) => told('jwt', late)) : told('jwt', answer)
-    }
     return username === undefined || username === '' ? told('token', 'unknown') : byPassword(username, secret)
   }
 
