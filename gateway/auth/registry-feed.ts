@@ -109,8 +109,13 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
     fresh.on('error', () => drop(fresh))
     fresh.on('end', () => drop(fresh))
     fresh.on('notification', pollWide)
-    await fresh.connect()
-    await fresh.query('LISTEN fleetbridge_registry')
+    try {
+      await fresh.connect()
+      await fresh.query('LISTEN fleetbridge_registry')
+    } catch (error) {
+      void fresh.end().catch(() => {}) // or it would stay open beside the next one
+      throw error
+    }
     sinceMs = undefined
     return fresh
   }
@@ -213,8 +218,8 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
     ...handleOf(async () => {
       closed = true
       clearTimeout(timer)
+      await client?.end().catch(() => {}) // ends a read that is under way too: an absent Postgres may not delay the stop
       await reading
-      await client?.end().catch(() => {})
     }),
     loaded: () => hasLoaded,
     refreshed,
