@@ -54,7 +54,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const tools = { log, metrics }
   if (config.mqtt.open) needLoopback(config)
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
-  const registry = opened.use(await startRegistry(databaseUrl, config.limits.firstSightDevices, tools))
+  const registry = opened.use(await startRegistry({ databaseUrl, auth: config.auth, limits: config.limits, ...tools }))
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)

@@ -1,10 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { silentLog } from '#platform/log.ts'
-import { createMetrics } from '#platform/metrics.ts'
+import { createMetrics, type Metrics } from '#platform/metrics.ts'
 import { migrate } from '#platform/migrate.ts'
 import { freshDatabase } from '#test/servers/fresh.ts'
+import { hashPassword } from './password-hash.ts'
+import type { Principal } from './principal.ts'
 import { type Registry, startRegistry } from './registry.ts'
 
 let database: Awaited<ReturnType<typeof freshDatabase>>
@@ -22,8 +26,28 @@ afterEach(async () => {
   await database[Symbol.asyncDispose]()
 })
 
-const start = (firstSight = 3) =>
-  startRegistry(database.url, firstSight, { log: silentLog, metrics: createMetrics('test') })
+interface Wanted {
+  firstSightDevices?: number
+  firstSightPerMinute?: number
+  url?: string
+  metrics?: Metrics
+}
+
+function start(wanted: Wanted = {}) {
+  const {
+    firstSightDevices = 3,
+    firstSightPerMinute = 60,
+    url = database.url,
+    metrics = createMetrics('test'),
+  } = wanted
+  return startRegistry({
+    databaseUrl: url,
+    auth: { jwt: [], clientCas: [] },
+    limits: { firstSightDevices, firstSightPerMinute },
+    log: silentLog,
+    metrics,
+  })
+}
 
 async function addCredential(
   device: string,
@@ -44,6 +68,66 @@ async function addCredential(
     ],
   )
   return token
+}
+
+async function addCredentials(devices: readonly string[]): Promise<string[]> {
+  const tokens: string[] = []
+  for (const device of devices) tokens.push(await addCredential(device))
+  return tokens
+}
+
+async function addDevice(device: string): Promise<number> {
+  const { rows } = await client.query<{ id: number }>(
+    `INSERT INTO device (tenant_id, external_id) SELECT id, $1 FROM tenant WHERE name = 'default' RETURNING id`,
+    [device],
+  )
+  return (rows[0] as { id: number }).id
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}
+
+/** Stands before Postgres, and can be cut off. */
+async function startProxy(databaseUrl: string) {
+  const target = new URL(databaseUrl)
+  const sockets = new Set<Socket>()
+  const make = () =>
+    createServer((near) => {
+      const far = connectTo(Number(target.port || 5432), target.hostname)
+      for (const socket of [near, far]) {
+        sockets.add(socket)
+        socket.on('error', () => {})
+        socket.on('close', () => {
+          sockets.delete(socket)
+          near.destroy()
+          far.destroy()
+        })
+      }
+      near.pipe(far)
+      far.pipe(near)
+    })
+  let server = make().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const cut = () => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  }
+  const url = new URL(databaseUrl)
+  url.hostname = '127.0.0.1'
+  url.port = String(port)
+  return {
+    url: url.href,
+    cut,
+    async mend() {
+      server = make().listen(port, '127.0.0.1')
+      await once(server, 'listening')
+    },
+    async [Symbol.asyncDispose]() {
+      cut()
+    },
+  }
 }
 
 function deviceOf(registry: Registry, token: string, username?: string): string {
@@ -93,7 +177,7 @@ describe('the registry', () => {
   it('bounds the unknown devices of a fleet credential, and admits known ones', async () => {
     const token = await addCredential('gw-1', { fleet: true, pattern: 'site1-*' })
     await addCredential('site1-known')
-    await using registry = await start(2)
+    await using registry = await start({ firstSightDevices: 2 })
     const principal = await registry.authenticate({ secret: token })
     if (typeof principal === 'string') throw new Error(principal)
     expect(principal.allows('site1-a')).toBe(true)
@@ -109,11 +193,175 @@ describe('the registry', () => {
     expect(registry.admitDevice(principal, 'site1-known')).toBe('disabled')
   })
 
-  it('starts without Postgres and calls nobody unknown', async () => {
-    await using registry = await startRegistry('postgres://127.0.0.1:1/none', 1, {
-      log: silentLog,
-      metrics: createMetrics('test'),
+  it('knows passwords, operators and pinned certificates from their rows', async () => {
+    const device = await addDevice('pump-6')
+    await client.query(`INSERT INTO credential (device_id, kind, password_hash) VALUES ($1, 'password', $2)`, [
+      device,
+      await hashPassword('pencil'),
+    ])
+    await client.query(`INSERT INTO credential (device_id, operator, secret_hash) VALUES ($1, true, $2)`, [
+      device,
+      createHash('sha256').update('fb_operator').digest(),
+    ])
+    await using registry = await start()
+    expect(await registry.authenticate({ username: 'pump-6', secret: 'pencil' })).toMatchObject({ device: 'pump-6' })
+    expect(await registry.authenticate({ username: 'pump-6', secret: 'pen' })).toBe('unknown')
+    const operator = registry.authenticate({ secret: 'fb_operator' })
+    expect(operator).toMatchObject({ device: 'pump-6', operator: true })
+  })
+
+  it('ends sessions within 2 s: revoked, expired, disabled, removed, deleted; on every gateway', async () => {
+    const tokens = await addCredentials(['a', 'b', 'c', 'd', 'e', 'stays'])
+    await using first = await start()
+    await using second = await start()
+    const gateways = [first, second].map((registry) => {
+      const calls = { count: 0 }
+      registry.onChange(() => calls.count++)
+      const principals = tokens.map((token) => registry.authenticate({ secret: token }) as Principal)
+      return { calls, live: () => principals.map((principal) => registry.isLive(principal)) }
     })
+    for (const { live } of gateways) expect(live()).toEqual([true, true, true, true, true, true])
+    const of = `device_id = (SELECT id FROM device WHERE external_id = $1)`
+    await client.query(`UPDATE credential SET revoked_at = now() WHERE ${of}`, ['a'])
+    await client.query(`UPDATE credential SET expires_at = now() WHERE ${of}`, ['b'])
+    await client.query(`UPDATE device SET status = 'disabled' WHERE external_id = 'c'`)
+    await client.query(`UPDATE device SET status = 'removed' WHERE external_id = 'd'`)
+    await client.query(`DELETE FROM credential WHERE ${of}`, ['e'])
+    for (const { live, calls } of gateways) {
+      await vi.waitFor(() => expect(live()).toEqual([false, false, false, false, false, true]), 2000)
+      expect(calls.count).toBeGreaterThan(0)
+    }
+    expect(tokens.map((token) => first.authenticate({ secret: token })).slice(0, 5)).toEqual([
+      'disabled',
+      'disabled',
+      'disabled',
+      'disabled',
+      'unknown',
+    ])
+  })
+
+  it('hears of changes behind a pooler too, which swallows notifications', async () => {
+    const tokens = await addCredentials(['a', 'b', 'stays'])
+    await using registry = await start()
+    await client.query('DROP TRIGGER credential_notify ON credential')
+    const principals = tokens.map((token) => registry.authenticate({ secret: token }) as Principal)
+    await client.query(`UPDATE credential SET revoked_at = now() WHERE secret_hash = $1`, [sha256(tokens[0] as string)])
+    await client.query(`DELETE FROM credential WHERE secret_hash = $1`, [sha256(tokens[1] as string)])
+    await client.query(`UPDATE credential SET secret_hash = $2 WHERE secret_hash = $1`, [
+      sha256(tokens[2] as string),
+      sha256('another'),
+    ])
+    await vi.waitFor(
+      () => expect(principals.map((principal) => registry.isLive(principal))).toEqual([false, false, false]),
+      2000,
+    )
+    expect(registry.authenticate({ secret: 'another' }), 'the same row with another token').toMatchObject({
+      device: 'stays',
+    })
+    expect(registry.authenticate({ secret: tokens[2] })).toBe('unknown')
+  })
+
+  it('sees a change whose transaction took longer than the polls', async () => {
+    const token = await addCredential('slow')
+    await using registry = await start()
+    await client.query('BEGIN')
+    await client.query('UPDATE credential SET revoked_at = now()')
+    await new Promise((resolve) => setTimeout(resolve, 2300))
+    await registry.refreshed()
+    expect(deviceOf(registry, token)).toBe('slow')
+    await client.query('COMMIT')
+    await vi.waitFor(() => expect(deviceOf(registry, token)).toBe('disabled'), 2000)
+  })
+
+  it('lets a fleet come back while Postgres is away, and reads what happened meanwhile', async () => {
+    const tokens = await addCredentials(Array.from({ length: 50 }, (_, index) => `pump-${index}`))
+    await client.query(
+      `INSERT INTO credential (device_id, kind, password_hash) SELECT id, 'password', $1 FROM device LIMIT 1`,
+      [await hashPassword('pencil')],
+    )
+    await using proxy = await startProxy(database.url)
+    await using registry = await start({ url: proxy.url })
+    proxy.cut()
+    for (const token of tokens) expect(registry.authenticate({ secret: token })).toMatchObject({ fleet: false })
+    const withPassword = await client.query<{ name: string }>(
+      `SELECT external_id AS name FROM device d JOIN credential c ON c.device_id = d.id WHERE kind = 'password'`,
+    )
+    const username = withPassword.rows[0]?.name as string
+    expect(await registry.authenticate({ username, secret: 'pencil' })).toMatchObject({ device: username })
+    await client.query('UPDATE credential SET revoked_at = now() WHERE secret_hash = $1', [sha256(tokens[0] as string)])
+    await client.query('DELETE FROM credential WHERE secret_hash = $1', [sha256(tokens[1] as string)])
+    expect(deviceOf(registry, tokens[0] as string)).toBe('pump-0')
+    await proxy.mend()
+    await vi.waitFor(() => expect(deviceOf(registry, tokens[0] as string)).toBe('disabled'), 8000)
+    expect(deviceOf(registry, tokens[1] as string)).toBe('unknown')
+    expect(deviceOf(registry, tokens[2] as string)).toBe('pump-2')
+  })
+
+  it('counts first-sight devices over the life of a fleet, whichever credential and process', async () => {
+    const token = await addCredential('gw-2', { fleet: true })
+    const rotated = await addCredential('gw-2', { fleet: true })
+    await client.query(
+      `INSERT INTO device (tenant_id, external_id, created_by)
+       SELECT 1, 'seen-' || n, (SELECT id FROM credential WHERE secret_hash = $1) FROM generate_series(1, 2) n`,
+      [sha256(token)],
+    )
+    await using registry = await start({ firstSightDevices: 4 })
+    const [before, after] = [token, rotated].map((secret) => registry.authenticate({ secret }) as Principal)
+    expect(registry.admitDevice(before as Principal, 'seen-1')).toBe('admitted')
+    expect(registry.admitDevice(before as Principal, 'new-1')).toBe('admitted')
+    expect(registry.admitDevice(after as Principal, 'new-2')).toBe('admitted')
+    expect(registry.admitDevice(after as Principal, 'new-3')).toBe('too_many_devices')
+    await using slow = await start({ firstSightDevices: 100, firstSightPerMinute: 2 })
+    const fleet = slow.authenticate({ secret: token }) as Principal
+    expect(['x', 'y', 'z', 'x'].map((device) => slow.admitDevice(fleet, device))).toEqual([
+      'admitted',
+      'admitted',
+      'too_many_devices',
+      'admitted',
+    ])
+  })
+
+  it('writes when credentials were used last, in one go, without making news of it', async () => {
+    const [used, unused] = [await addCredential('used'), await addCredential('unused')]
+    await using proxy = await startProxy(database.url)
+    await using registry = await start({ url: proxy.url })
+    const isOld = async () => {
+      const { rows } = await client.query<{ name: string; recent: boolean | null }>(
+        `SELECT external_id AS name, last_used_at > now() - interval '1 minute' AS recent
+         FROM credential c JOIN device d ON d.id = c.device_id ORDER BY 1 DESC`,
+      )
+      return rows.map(({ recent }) => recent)
+    }
+    const before = await client.query('SELECT updated_at FROM credential ORDER BY id')
+    for (let times = 0; times < 10; times++) deviceOf(registry, used)
+    deviceOf(registry, unused, 'somebody else')
+    proxy.cut()
+    await expect(registry.settled()).rejects.toThrow()
+    expect(await isOld()).toEqual([null, null])
+    await proxy.mend()
+    await registry.settled()
+    expect(await isOld()).toEqual([true, null])
+    expect((await client.query('SELECT updated_at FROM credential ORDER BY id')).rows).toEqual(before.rows)
+  })
+
+  it('counts what was shown, by kind and result', async () => {
+    const token = await addCredential('pump-7')
+    const metrics = createMetrics('test')
+    await using registry = await start({ metrics })
+    deviceOf(registry, token)
+    deviceOf(registry, token, 'other')
+    await registry.authenticate({})
+    await registry.authenticate({ secret: 'wrong', username: 'pump-7' })
+    const text = await metrics.registry.metrics()
+    expect(text).toContain('fleetbridge_auth_total{kind="token",result="admitted"} 1')
+    expect(text).toContain('fleetbridge_auth_total{kind="token",result="unknown"} 1')
+    expect(text).toContain('fleetbridge_auth_total{kind="none",result="unknown"} 1')
+    expect(text).toContain('fleetbridge_auth_total{kind="password",result="unknown"} 1')
+    expect(text).toContain('fleetbridge_credentials 1')
+  })
+
+  it('starts without Postgres and calls nobody unknown', async () => {
+    await using registry = await start({ url: 'postgres://127.0.0.1:1/none' })
     expect(registry.loaded()).toBe(false)
     expect(registry.authenticate({ secret: 'fb_x' })).toBe('unavailable')
   })
