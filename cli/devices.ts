@@ -5,11 +5,11 @@ import { withDatabase } from './database.ts'
 import { findDatabase } from './instance.ts'
 import { print, printJson, table } from './output.ts'
 import { addDevices, listDevices, type NewToken } from './registry.ts'
+import { type SnippetFlags, snippetPrinter, withSnippetOptions } from './snippets/snippet-options.ts'
 
 export function createDevicesCommand(): Command {
   const devices = new Command('devices').description('who may send')
-  devices
-    .command('add')
+  withSnippetOptions(devices.command('add'))
     .description('add devices; prints their tokens, which are shown this once')
     .argument('[ids...]', 'device ids: 1-128 bytes without + and #')
     .option('--count <n>', 'add this many, numbered from 1', whole)
@@ -19,7 +19,7 @@ export function createDevicesCommand(): Command {
     .option('--json', 'print [{"device","token"}, …]')
     .addHelpText(
       'after',
-      '\nExamples:\n  $ TOKEN=$(npx fleetbridge devices add pump-1)\n  $ npx fleetbridge devices add --count 500 --prefix load- --csv > fleet.csv',
+      '\nExamples:\n  $ TOKEN=$(npx fleetbridge devices add pump-1)\n  $ npx fleetbridge devices add --count 500 --prefix load- --csv > fleet.csv\n  $ npx fleetbridge devices add pump-2 --for python --host gateway.example > device.py',
     )
     .action(add)
   devices
@@ -33,23 +33,24 @@ export function createDevicesCommand(): Command {
   return devices
 }
 
-interface AddFlags {
+interface AddFlags extends SnippetFlags {
   readonly count?: number
   readonly prefix: string
   readonly tenant: string
-  readonly csv?: true
-  readonly json?: true
 }
 
-async function add(ids: readonly string[], { count, prefix, tenant, csv, json }: AddFlags): Promise<void> {
+async function add(ids: readonly string[], flags: AddFlags): Promise<void> {
+  const { count, prefix, tenant, csv, json } = flags
   if ((ids.length === 0) === (count === undefined))
     throw new BridgeError(
       'BRIDGE_USAGE',
       'name devices (devices add pump-1 pump-2), or say how many (devices add --count 500)',
     )
   const names = count === undefined ? ids : Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`)
+  const printSnippets = snippetPrinter(flags, names.length)
   const made = await withDatabase(findDatabase(loadConfig(process.env)), (client) => addDevices(client, tenant, names))
-  if (json) await printJson(made)
+  if (printSnippets !== undefined) await printSnippets(made)
+  else if (json) await printJson(made)
   else if (csv) await print(made.map(asCsv).join('\n'))
   else if (made.length === 1) await print((made[0] as NewToken).token)
   else await print(made.map(({ device, token }) => `${device} ${token}`).join('\n'))
