@@ -83,7 +83,7 @@ describe.each(tenants.map((own) => [own, own === 'default' ? 'acme' : 'default']
     it('topics that name the other tenant are not allowed, nor heard', async () => {
       const [mine, theirs] = [await connect(own), await connect(other)]
       const heard: string[] = []
-      mine.on('message', (topic) => heard.push(topic))
+      mine.on('message', (_topic, payload) => heard.push(payload.toString()))
       for (const filter of [`devices/${device}/#`, 'devices/me/#']) await mine.subscribeAsync(filter)
       for (const filter of ['#', '+/#', `${other}/#`, `${other}/devices/${device}/#`, '$SYS/#', `devices/+/errors`]) {
         const granted = await mine
