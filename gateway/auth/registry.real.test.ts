@@ -1,15 +1,21 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { PeerCertificate } from 'node:tls'
+import { SignJWT } from 'jose'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { silentLog } from '#platform/log.ts'
 import { createMetrics, type Metrics } from '#platform/metrics.ts'
 import { migrate } from '#platform/migrate.ts'
 import { freshDatabase } from '#test/servers/fresh.ts'
+import { makeCertificate } from './certificate.fixture.ts'
 import { hashPassword } from './password-hash.ts'
 import type { Principal } from './principal.ts'
-import { type Registry, startRegistry } from './registry.ts'
+import { type Registry, type RegistryOptions, startRegistry } from './registry.ts'
 
 let database: Awaited<ReturnType<typeof freshDatabase>>
 let client: pg.Client
@@ -31,9 +37,11 @@ interface Wanted {
   firstSightPerMinute?: number
   url?: string
   metrics?: Metrics
+  auth?: RegistryOptions['auth']
 }
 
 function start(wanted: Wanted = {}) {
+  const { auth = { jwt: [], clientCas: [] } } = wanted
   const {
     firstSightDevices = 3,
     firstSightPerMinute = 60,
@@ -42,7 +50,7 @@ function start(wanted: Wanted = {}) {
   } = wanted
   return startRegistry({
     databaseUrl: url,
-    auth: { jwt: [], clientCas: [] },
+    auth,
     limits: { firstSightDevices, firstSightPerMinute },
     log: silentLog,
     metrics,
@@ -193,7 +201,7 @@ describe('the registry', () => {
     expect(registry.admitDevice(principal, 'site1-known')).toBe('disabled')
   })
 
-  it('knows passwords, operators and pinned certificates from their rows', async () => {
+  it('knows passwords and operators from their rows', async () => {
     const device = await addDevice('pump-6')
     await client.query(`INSERT INTO credential (device_id, kind, password_hash) VALUES ($1, 'password', $2)`, [
       device,
@@ -208,6 +216,53 @@ describe('the registry', () => {
     expect(await registry.authenticate({ username: 'pump-6', secret: 'pen' })).toBe('unknown')
     const operator = registry.authenticate({ secret: 'fb_operator' })
     expect(operator).toMatchObject({ device: 'pump-6', operator: true })
+  })
+
+  it('knows tokens of issuers and certificates of CAs, by the devices of its rows', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'registry-'))
+    try {
+      const ca = makeCertificate({ commonName: 'CA', ca: true })
+      const secret = randomBytes(32)
+      await writeFile(join(folder, 'keys.json'), JSON.stringify({ kty: 'oct', k: secret.toString('base64url') }))
+      await writeFile(join(folder, 'ca.pem'), ca.pem)
+      const issuer = { tenant: 'default', issuer: 'us', audience: 'bridge', keysFile: join(folder, 'keys.json') }
+      await using registry = await start({
+        auth: {
+          jwt: [{ ...issuer, algorithms: ['HS256'] as never[] }],
+          clientCas: [{ tenant: 'default', file: join(folder, 'ca.pem') }],
+        },
+      })
+      const jwt = await new SignJWT({ sub: 'pump-8' })
+        .setProtectedHeader({ alg: 'HS256' })
+        .setIssuer('us')
+        .setAudience('bridge')
+        .setExpirationTime('1h')
+        .sign(secret)
+      const { x509 } = makeCertificate({ commonName: 'pump-8', issuer: ca })
+      const certificate = registry.clientCertificateOf(x509.toLegacyObject() as PeerCertificate)
+      const ask = () =>
+        Promise.all([
+          registry.authenticate({ secret: jwt, username: 'pump-8' }),
+          registry.authenticate({ certificate }),
+        ])
+      expect(await ask()).toEqual(['unknown', 'unknown'])
+      const device = await addDevice('pump-8')
+      await registry.refreshed()
+      const principals = await ask()
+      expect(principals).toMatchObject([{ device: 'pump-8' }, { device: 'pump-8' }])
+      const live = () => principals.map((principal) => registry.isLive(principal as Principal))
+      expect(live()).toEqual([true, true])
+      await client.query(
+        `INSERT INTO credential (device_id, kind, secret_hash, revoked_at) VALUES ($1, 'certificate', $2, now())`,
+        [device, Buffer.from(certificate?.fingerprint ?? '', 'base64')],
+      )
+      await vi.waitFor(() => expect(live()).toEqual([true, false]), 2000)
+      await client.query(`UPDATE device SET status = 'removed'`)
+      await vi.waitFor(() => expect(live()).toEqual([false, false]), 2000)
+      expect(await ask()).toEqual(['disabled', 'disabled'])
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 
   it('ends sessions within 2 s: revoked, expired, disabled, removed, deleted; on every gateway', async () => {
