@@ -116,7 +116,7 @@ it('makes nobody of a root that several tenants have, and says so when a tenant 
   const middle = makeCertificate({ commonName: 'Acme', ca: true, issuer: root })
   const other = makeCertificate({ commonName: 'Default', ca: true, issuer: root })
   const { login, config } = await start([middle.pem + root.pem, other.pem + root.pem])
-  expect(login.check(shown('pump-1', root), undefined)).toBe('unknown')
+  expect(login.check(shown('pump-1', root, ['pump-1']), undefined)).toBe('unknown')
   expect(login.check(shown('pump-1', middle), undefined)).toMatchObject({ tenant: 'acme' })
   expect((await clientCaPems(config)).length).toBe(3)
   await authorities?.close()

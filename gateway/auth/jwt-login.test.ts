@@ -131,6 +131,12 @@ it('looks a key up by kid, tries all without, and reads a PEM file', async () =>
   for (const kid of ['a', 'c', '', '__proto__', 1, null])
     expect(await check(tokenOf({ alg: 'RS256', kid }, claims(), rsa.privateKey)), `kid ${kid}`).toBe('unknown')
   await login?.close()
+  const named = await start({ algorithms: ['RS256', 'PS256'], keys: { ...jwkOf(rsa.publicKey), alg: 'PS256' } })
+  expect(await named.check(tokenOf({ alg: 'PS256' }, claims(), rsa.privateKey))).toMatchObject({ device: 'pump-1' })
+  expect(await named.check(tokenOf({ alg: 'RS256' }, claims(), rsa.privateKey)), 'not what the key is for').toBe(
+    'unknown',
+  )
+  await login?.close()
   const pem = await start({ algorithms: ['RS256', 'HS256'], keys: pemOf(rsa.publicKey) })
   expect(await pem.check(tokenOf({ alg: 'RS256', kid: 'any' }, claims(), rsa.privateKey))).toMatchObject({
     device: 'pump-1',
