@@ -69,6 +69,8 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
   const aedes = await Aedes.createBroker(options)
   const publisher = new BrokerPublisher(aedes)
   const offline = new OfflineQueues((aedes as unknown as AedesInside).persistence, onDropped)
+  /** Whether anything was ever sent that sessions keep: without open mode nothing is. */
+  let hasKept = false
   const links = new Map<string, Link>()
   const onError = (error: unknown) => log.error({ err: error }, 'the MQTT broker failed')
   ;(aedes as NodeJS.EventEmitter).on('error', onError)
@@ -93,7 +95,15 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
         if (links.get(insideId) === link) links.delete(insideId)
         if (connect.sessionSeconds === 0 && !connect.clean) forget(insideId)
       })
-      const start = () => link.start(aedes, connectPacket(insideId, connect))
+      const start = () => {
+        const begin = () => link.start(aedes, connectPacket(insideId, connect))
+        // What comes while Aedes takes a session up again, it would send once as new and once out of the session's queue.
+        if (connect.clean || !hasKept) begin()
+        else {
+          publisher.pause(begin)
+          link.onUp(() => publisher.resume())
+        }
+      }
       // Aedes forgets the new client of a name when the old one ends after it, so one waits for the other.
       if (before === undefined) start()
       else {
@@ -106,6 +116,7 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
       publisher.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, undefined, () => {})
     },
     send({ insideTopic, payload, qos, retain, properties, expirySeconds }, from, done) {
+      hasKept ||= qos > 0
       // As bytes: Aedes would hand on objects by what is written in them, where a name like __proto__ gets lost.
       const carried = {
         ...(properties !== undefined && { correlationData: properties }),
@@ -153,6 +164,7 @@ export class Link extends Duplex implements FrameSink {
   #isClosing = false
   #isGone = false
   #onGone: (() => void)[] = []
+  #onUp: (() => void)[] = []
 
   constructor(sink: LinkSink, version: ProtocolVersion) {
     // Aedes never waits for a slow client, since its queue is everybody's: the front drops or closes instead.
@@ -202,12 +214,19 @@ export class Link extends Duplex implements FrameSink {
     else this.#onGone.push(listener)
   }
 
+  /** @param listener called once Aedes is done with the CONNECT: the session is taken up, or there will be none */
+  onUp(listener: () => void): void {
+    if (this.#isReady || this.#isGone) listener()
+    else this.#onUp.push(listener)
+  }
+
   onRegistered(): void {
     this.#isRegistered = true
   }
 
   onReady(): void {
     this.#isReady = true
+    this.#up()
     if (this.#isClosing) this.destroy()
   }
 
@@ -246,6 +265,12 @@ export class Link extends Duplex implements FrameSink {
     }
   }
 
+  #up(): void {
+    const listeners = this.#onUp
+    this.#onUp = []
+    for (const listener of listeners) listener()
+  }
+
   #onConnack(bytes: Buffer): void {
     const packet = readControlPacket(bytes, this.#version)
     if (packet?.cmd !== 'connack' || (packet.reasonCode ?? packet.returnCode) !== 0) this.destroy()
@@ -255,6 +280,7 @@ export class Link extends Duplex implements FrameSink {
   #gone(): void {
     if (this.#isGone) return
     this.#isGone = true
+    this.#up()
     const listeners = this.#onGone
     this.#onGone = []
     for (const listener of listeners) listener()
