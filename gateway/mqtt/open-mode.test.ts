@@ -261,30 +261,3 @@ it('server keep alive: sixty seconds, which only MQTT 5 is told', async () => {
   client.send({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 5, clean: true, clientId: 'k', keepalive: 120 })
   expect(await client.next('connack')).toMatchObject({ properties: { serverKeepAlive: 60 } })
 })
-
-it('a message that comes while a session is taken up again comes once', async () => {
-  const session = { clean: false, properties: { sessionExpiryInterval: 60 } }
-  const first = await connect('to', session)
-  await subscribe(first, 'x')
-  const from = await connect('from')
-  const got: string[] = []
-  for (let n = 0; n < 40; n++) {
-    from.publish(n + 1, `${n} before`, { topic: 'x' })
-    const opening = connect('to', n % 2 === 0 ? session : { ...session, clean: false })
-    from.publish(n + 101, `${n} meanwhile`, { topic: 'x', qos: 2 })
-    const to = await opening
-    to.publish(7, `${n} own`, { topic: 'x' })
-    await expect.poll(() => published(to).length, { interval: 5 }).toBeGreaterThanOrEqual(2)
-    await new Promise((resolve) => setTimeout(resolve, 10))
-    for (const { payload, qos, messageId } of published(to)) {
-      got.push(payload.toString())
-      to.send({ cmd: qos === 1 ? 'puback' : 'pubrec', messageId: messageId as number })
-      if (qos === 2) to.send({ cmd: 'pubcomp', messageId: messageId as number })
-    }
-    to.send({ cmd: 'pingreq' })
-    await to.next('pingresp')
-    to.destroy()
-    await to.closed()
-  }
-  expect(got.length - new Set(got).size).toBe(0)
-})
