@@ -23,6 +23,8 @@ export class BrokerPublisher {
   /** Taken by Aedes, and not handed to its clients yet. */
   #current: Waiting | undefined
   #isRunning = false
+  #pauses = 0
+  #onPaused: (() => void)[] = []
 
   constructor(aedes: Aedes) {
     this.#aedes = aedes as unknown as Inside
@@ -42,10 +44,21 @@ export class BrokerPublisher {
     this.#run()
   }
 
+  /** @param onPaused called when what was begun is handed on: nothing more is until `resume` */
+  pause(onPaused: () => void): void {
+    this.#pauses++
+    if (this.#current === undefined) onPaused()
+    else this.#onPaused.push(onPaused)
+  }
+
+  resume(): void {
+    if (--this.#pauses === 0) this.#run()
+  }
+
   #run(): void {
-    if (this.#isRunning) return
+    if (this.#isRunning || this.#pauses > 0) return
     this.#isRunning = true
-    while (this.#current === undefined) {
+    while (this.#current === undefined && this.#pauses === 0) {
       const next = this.#waiting.shift()
       if (next === undefined) break
       this.#current = next
@@ -60,6 +73,9 @@ export class BrokerPublisher {
   #onHandedOn(message: Waiting): void {
     if (this.#current !== message) return
     this.#current = undefined
+    const onPaused = this.#onPaused
+    this.#onPaused = []
+    for (const listener of onPaused) listener()
     this.#run()
   }
 }

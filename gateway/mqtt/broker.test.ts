@@ -3,6 +3,7 @@ import { silentLog } from '#platform/log.ts'
 import type { Principal } from '../auth/principal.ts'
 import { type Link, type LinkSink, startBroker } from './broker.ts'
 import type { AcceptedConnect } from './connect.ts'
+import { readControlPacket, writeControlPacket } from './control-packet.ts'
 import { seeded } from './testing/seeded.ts'
 
 const principal: Principal = {
@@ -66,4 +67,48 @@ it('a link that nobody closes hears of its acceptance', async () => {
   await expect.poll(() => accepted).toEqual([false])
   link.close()
   await new Promise<void>((resolve) => link.onGone(resolve))
+})
+
+it('what is sent while a session is taken up again comes once, and in order', async () => {
+  await using broker = await startBroker(silentLog)
+  const got: string[] = []
+  const subscriber: LinkSink = {
+    ...sink,
+    onBrokerPacket(bytes, start, _body, end) {
+      const packet = readControlPacket(Buffer.from(bytes.subarray(start, end)), 5)
+      if (packet?.cmd === 'publish') got.push(packet.payload.toString())
+    },
+  }
+  const send = (n: number) =>
+    broker.send(
+      {
+        insideTopic: 't/x',
+        payload: Buffer.from(String(n)),
+        qos: 1,
+        retain: false,
+        properties: undefined,
+        expirySeconds: 0,
+      },
+      'other',
+      () => {},
+    )
+  const tick = () => new Promise((resolve) => setImmediate(resolve))
+  const first = broker.connect('default/d/c', connect, subscriber)
+  await new Promise<void>((resolve) => first.onUp(resolve))
+  const subscribe = writeControlPacket({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: 't/#', qos: 1 }] }, 5)
+  first.send(subscribe as Buffer)
+  for (let ticks = 0; ticks < 10; ticks++) await tick()
+  first.close()
+  await new Promise<void>((resolve) => first.onGone(resolve))
+  send(0)
+  await tick()
+  const second = broker.connect('default/d/c', connect, subscriber)
+  for (let n = 1; n < 60; n++) {
+    send(n)
+    await tick()
+  }
+  await expect.poll(() => got.length).toBeGreaterThanOrEqual(60)
+  await tick()
+  expect(got).toEqual(Array.from({ length: 60 }, (_, n) => String(n)))
+  second.close()
 })

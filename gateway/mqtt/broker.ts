@@ -69,12 +69,21 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
   const aedes = await Aedes.createBroker(options)
   const publisher = new BrokerPublisher(aedes)
   const offline = new OfflineQueues((aedes as unknown as AedesInside).persistence, onDropped)
+  /** Whether anything was ever sent that sessions keep: without open mode nothing is. */
+  let hasKept = false
   const links = new Map<string, Link>()
   const onError = (error: unknown) => log.error({ err: error }, 'the MQTT broker failed')
   ;(aedes as NodeJS.EventEmitter).on('error', onError)
   aedes.on('client', (client) => linkOf(client)?.onRegistered())
   aedes.on('clientReady', (client) => linkOf(client)?.onReady())
   aedes.on('clientDisconnect', (client) => linkOf(client)?.onUnregistered())
+
+  function forget(insideId: string): void {
+    const inside = aedes as unknown as AedesInside
+    inside.clearSessionExpiry(insideId)
+    inside.persistence.cleanSubscriptions({ id: insideId }).catch(onError)
+    offline.empty(insideId).catch(onError)
+  }
 
   return {
     ...handleOf(() => new Promise((resolve) => aedes.close(resolve))),
@@ -84,8 +93,17 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
       links.set(insideId, link)
       link.onGone(() => {
         if (links.get(insideId) === link) links.delete(insideId)
+        if (connect.sessionSeconds === 0 && !connect.clean) forget(insideId)
       })
-      const start = () => link.start(aedes, connectPacket(insideId, connect))
+      const start = () => {
+        const begin = () => link.start(aedes, connectPacket(insideId, connect))
+        // What comes while Aedes takes a session up again, it would send once as new and once out of the session's queue.
+        if (connect.clean || !hasKept) begin()
+        else {
+          publisher.pause(begin)
+          link.onUp(() => publisher.resume())
+        }
+      }
       // Aedes forgets the new client of a name when the old one ends after it, so one waits for the other.
       if (before === undefined) start()
       else {
@@ -98,6 +116,7 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
       publisher.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, undefined, () => {})
     },
     send({ insideTopic, payload, qos, retain, properties, expirySeconds }, from, done) {
+      hasKept ||= qos > 0
       // As bytes: Aedes would hand on objects by what is written in them, where a name like __proto__ gets lost.
       const carried = {
         ...(properties !== undefined && { correlationData: properties }),
@@ -109,12 +128,7 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
         done,
       )
     },
-    forget(insideId) {
-      const inside = aedes as unknown as AedesInside
-      inside.clearSessionExpiry(insideId)
-      inside.persistence.cleanSubscriptions({ id: insideId }).catch(onError)
-      offline.empty(insideId).catch(onError)
-    },
+    forget,
   }
 }
 
@@ -124,6 +138,8 @@ function linkOf(client: AedesClient): Link | undefined {
 
 /** Keep alive 0: that clock is the front's, since here it would not stand still while the front holds the client up. */
 function connectPacket(insideId: string, { version, clean, sessionSeconds }: AcceptedConnect): Buffer | undefined {
+  // One that goes on with a session only to end it would be given nothing of what waited.
+  const isClean = clean && sessionSeconds === 0
   return writeControlPacket(
     {
       cmd: 'connect',
@@ -132,7 +148,7 @@ function connectPacket(insideId: string, { version, clean, sessionSeconds }: Acc
       clientId: insideId,
       clean,
       keepalive: 0,
-      ...(version === 5 && { properties: { sessionExpiryInterval: sessionSeconds === 0 ? 0 : neverExpires } }),
+      ...(version === 5 && { properties: { sessionExpiryInterval: isClean ? 0 : neverExpires } }),
     },
     version,
   )
@@ -148,6 +164,7 @@ export class Link extends Duplex implements FrameSink {
   #isClosing = false
   #isGone = false
   #onGone: (() => void)[] = []
+  #onUp: (() => void)[] = []
 
   constructor(sink: LinkSink, version: ProtocolVersion) {
     // Aedes never waits for a slow client, since its queue is everybody's: the front drops or closes instead.
@@ -197,12 +214,19 @@ export class Link extends Duplex implements FrameSink {
     else this.#onGone.push(listener)
   }
 
+  /** @param listener called once Aedes is done with the CONNECT: the session is taken up, or there will be none */
+  onUp(listener: () => void): void {
+    if (this.#isReady || this.#isGone) listener()
+    else this.#onUp.push(listener)
+  }
+
   onRegistered(): void {
     this.#isRegistered = true
   }
 
   onReady(): void {
     this.#isReady = true
+    this.#up()
     if (this.#isClosing) this.destroy()
   }
 
@@ -241,6 +265,12 @@ export class Link extends Duplex implements FrameSink {
     }
   }
 
+  #up(): void {
+    const listeners = this.#onUp
+    this.#onUp = []
+    for (const listener of listeners) listener()
+  }
+
   #onConnack(bytes: Buffer): void {
     const packet = readControlPacket(bytes, this.#version)
     if (packet?.cmd !== 'connack' || (packet.reasonCode ?? packet.returnCode) !== 0) this.destroy()
@@ -250,6 +280,7 @@ export class Link extends Duplex implements FrameSink {
   #gone(): void {
     if (this.#isGone) return
     this.#isGone = true
+    this.#up()
     const listeners = this.#onGone
     this.#onGone = []
     for (const listener of listeners) listener()

@@ -16,10 +16,12 @@ export interface TestSource extends AsyncDisposable {
   readonly pipeline: RecordingPipeline
   readonly metrics: Metrics
   readonly refused: ReasonCode[]
+  /** Changes what the authenticator says of a credential. */
+  principalOf: ((principal: Principal) => Principal) | undefined
   count(name: string, labels?: Record<string, string>): Promise<number>
 }
 
-/** The MQTT source on a free port, with devices whose token is `t-` and their name; `gw-…` are fleet credentials for `gw-…` and `kid-…`. */
+/** The MQTT source on a free port, with devices whose token is `t-` and their name; `gw-…` are fleet credentials for `gw-…` and `kid-…`, `op-…` operators. */
 export async function startTestSource(
   mqtt: Partial<Config['mqtt']> = {},
   pipeline = new RecordingPipeline(),
@@ -32,19 +34,20 @@ export async function startTestSource(
     { ...defaults, port: 0, host: '127.0.0.1', ...mqtt },
     {
       pipeline,
-      authenticator: new TestAuthenticator(),
+      authenticator: new TestAuthenticator((principal) => test.principalOf?.(principal) ?? principal),
       log: silentLog,
       metrics,
       countRefused: (code) => refused.push(code),
       ...more,
     },
   )
-  return {
+  const test: TestSource = {
     source,
     port: source.port,
     pipeline,
     metrics,
     refused,
+    principalOf: undefined,
     async count(name, labels = {}) {
       const metric = await metrics.registry.getSingleMetric(name)?.get()
       const found = metric?.values.find(({ labels: own }) =>
@@ -59,6 +62,7 @@ export async function startTestSource(
       await closed
     },
   }
+  return test
 }
 
 export function mqttDefaults(): Config['mqtt'] {
@@ -67,6 +71,7 @@ export function mqttDefaults(): Config['mqtt'] {
 
 /** `device` or `device@tenant`; tokens are `t-device`, or `t-device@tenant` outside of the default tenant. */
 export class TestAuthenticator implements Authenticator {
+  readonly #changed: (principal: Principal) => Principal
   readonly #revoked = new Set<string>()
   readonly #listeners = new Set<() => void>()
 
@@ -80,6 +85,10 @@ export class TestAuthenticator implements Authenticator {
     return this.#listeners.size
   }
 
+  constructor(changed: (principal: Principal) => Principal = (principal) => principal) {
+    this.#changed = changed
+  }
+
   authenticate({ secret: token, username }: Presented): Principal | AuthRefusal {
     if (token === 't-unavailable') return 'unavailable'
     if (token === 't-disabled') return 'disabled'
@@ -88,15 +97,15 @@ export class TestAuthenticator implements Authenticator {
     if (this.#revoked.has(device)) return 'disabled'
     if (username !== undefined && username !== device && username !== `${device}@${tenant}`) return 'unknown'
     const fleet = device.startsWith('gw-')
-    return {
+    return this.#changed({
       tenant,
       device,
       fleet,
       credentialId: device,
-      operator: false,
+      operator: device.startsWith('op-'),
       expiresAtMs: Number.POSITIVE_INFINITY,
       allows: (other) => other === device || (fleet && fitsPattern('kid-*', other)),
-    }
+    })
   }
 
   isLive({ device }: Principal): boolean {
