@@ -76,6 +76,13 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
   aedes.on('clientReady', (client) => linkOf(client)?.onReady())
   aedes.on('clientDisconnect', (client) => linkOf(client)?.onUnregistered())
 
+  function forget(insideId: string): void {
+    const inside = aedes as unknown as AedesInside
+    inside.clearSessionExpiry(insideId)
+    inside.persistence.cleanSubscriptions({ id: insideId }).catch(onError)
+    offline.empty(insideId).catch(onError)
+  }
+
   return {
     ...handleOf(() => new Promise((resolve) => aedes.close(resolve))),
     connect(insideId, connect, sink) {
@@ -84,6 +91,7 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
       links.set(insideId, link)
       link.onGone(() => {
         if (links.get(insideId) === link) links.delete(insideId)
+        if (connect.sessionSeconds === 0 && !connect.clean) forget(insideId)
       })
       const start = () => link.start(aedes, connectPacket(insideId, connect))
       // Aedes forgets the new client of a name when the old one ends after it, so one waits for the other.
@@ -109,12 +117,7 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
         done,
       )
     },
-    forget(insideId) {
-      const inside = aedes as unknown as AedesInside
-      inside.clearSessionExpiry(insideId)
-      inside.persistence.cleanSubscriptions({ id: insideId }).catch(onError)
-      offline.empty(insideId).catch(onError)
-    },
+    forget,
   }
 }
 
@@ -124,6 +127,8 @@ function linkOf(client: AedesClient): Link | undefined {
 
 /** Keep alive 0: that clock is the front's, since here it would not stand still while the front holds the client up. */
 function connectPacket(insideId: string, { version, clean, sessionSeconds }: AcceptedConnect): Buffer | undefined {
+  // One that goes on with a session only to end it would be given nothing of what waited.
+  const isClean = clean && sessionSeconds === 0
   return writeControlPacket(
     {
       cmd: 'connect',
@@ -132,7 +137,7 @@ function connectPacket(insideId: string, { version, clean, sessionSeconds }: Acc
       clientId: insideId,
       clean,
       keepalive: 0,
-      ...(version === 5 && { properties: { sessionExpiryInterval: sessionSeconds === 0 ? 0 : neverExpires } }),
+      ...(version === 5 && { properties: { sessionExpiryInterval: isClean ? 0 : neverExpires } }),
     },
     version,
   )

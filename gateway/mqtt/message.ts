@@ -64,6 +64,7 @@ export class Message implements Ingress, Envelope {
   next: Message | undefined = undefined
   /** Re-sends of this very message, which share its answer. */
   copies: Message[] | undefined = undefined
+  isResend = false
   /** The first copy of a re-send, which does not go into the pipeline itself. */
   original: Message | undefined = undefined
   /** Why there will be no answer. */

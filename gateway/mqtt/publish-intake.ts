@@ -87,7 +87,7 @@ export class PublishIntake implements MessageOwner {
     if (packet.dup || packet.qos === 2) {
       const joined = this.#join(packet, topic, payload, checksum)
       if (joined !== undefined) return joined
-      if (packet.qos === 2 && this.#client.received.size >= this.#maxReceived)
+      if (packet.qos === 2 && this.#inHand.exchanges + this.#client.received.size >= this.#maxReceived)
         return this.#fault(reasonCode.receiveMaximumExceeded)
     }
     const isRefused = topic.use === 'not_allowed'
@@ -278,6 +278,7 @@ export class PublishIntake implements MessageOwner {
     if (needsBytes && client.bytes + payload.length > 2 * maxInHandBytes) return false
     this.#front.counters.dupJoined.inc()
     const copy = this.#message(packet, topic, needsBytes ? Buffer.from(payload) : nothing, checksum)
+    copy.isResend = true
     this.#inHand.add(copy)
     if (original !== undefined && answer === pending) {
       copy.original = original
