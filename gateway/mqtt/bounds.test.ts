@@ -109,3 +109,25 @@ describe('a device', () => {
     expect(await sessionPresent('one')).toBe(false)
   })
 })
+
+it('names with special meaning in JavaScript are ordinary ones', async () => {
+  const names = ['__proto__', 'constructor', 'prototype', 'hasOwnProperty', 'toString']
+  for (const name of names)
+    for (const version of [3, 4, 5] as const) {
+      const client = await RawClient.connect(test.port, name, version, {
+        clientId: name,
+        clean: false,
+        ...(version === 5 && { properties: { userProperties: { [name]: name, a: [name, name] } } }),
+      })
+      clients.push(client)
+      client.send({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: `devices/me/${name}`, qos: 0 }] })
+      expect(await client.next('suback')).toMatchObject({ granted: [0] })
+      client.publish(2, 'x', {
+        topic: `devices/me/telemetry/${name}`,
+        ...(version === 5 && { properties: { contentType: name, userProperties: { [name]: name } } }),
+      })
+      expect(await client.answered(1)).toEqual([[2, 0]])
+    }
+  expect(new Set(test.pipeline.pushed.map(({ ingress }) => ingress.principal.device))).toEqual(new Set(names))
+  expect(Object.keys(Object.prototype)).toEqual([])
+})

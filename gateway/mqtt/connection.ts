@@ -1,19 +1,16 @@
-import type { AuthRefusal } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import { Lane } from '../envelope.ts'
+import { Admission, type AdmissionHost } from './admission.ts'
 import { type CloseReason, closeReasonOf, stopping, type Withheld } from './answers.ts'
 import type { Link, LinkSink } from './broker.ts'
-import type { Client, ClientConnection } from './client.ts'
+import type { Client } from './client.ts'
 import {
   type AcceptedConnect,
   acceptingConnack,
-  judgeConnect,
   maxSessionSeconds,
-  type ReadConnect,
   type RefusedConnect,
   readConnect,
   refusedBy,
-  refusedForQuota,
   refusingConnack,
 } from './connect.ts'
 import { readControlPacket } from './control-packet.ts'
@@ -23,7 +20,6 @@ import { type FrameFault, Framer, type FrameSink } from './frame.ts'
 import type { Front, Guest } from './front.ts'
 import { faultOfControlPacket } from './guard/control-guard.ts'
 import type { IntakeHost } from './intake-host.ts'
-import { Login, type LoginHost } from './login.ts'
 import { packetType, reasonCode } from './packet-types.ts'
 import type { Peer } from './peer.ts'
 import { maxTopicAlias, PublishIntake } from './publish-intake.ts'
@@ -41,11 +37,8 @@ const lingerMs = 1000
 /** Why nothing is read at the moment; several may hold at once. */
 const paused = { noRoom: 1, unread: 2, connecting: 4, ending: 8 } as const
 
-/**
- * new: no CONNECT yet; judging: nobody knows yet who it comes from; refusing: somebody who may not come in will hear so; delayed: may come
- * in, but not yet; connecting: waits for the broker.
- */
-type State = 'new' | 'judging' | 'refusing' | 'delayed' | 'connecting' | 'open' | 'closed'
+/** new: no CONNECT yet; admitting: it may have to wait, or may not come in; connecting: waits for the broker. */
+type State = 'new' | 'admitting' | 'connecting' | 'open' | 'closed'
 
 /** What a connection needs of its transport: a net.Socket, a TLSSocket, or a Duplex over something else. */
 export interface Wire {
@@ -69,7 +62,7 @@ interface Ending {
 }
 
 /** One socket from its first byte to its end: reads packets, takes what is its own, and hands the rest to the broker. */
-export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnection, DeliveryHost, LoginHost, Guest {
+export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHost, DeliveryHost, Guest {
   readonly lane = new Lane()
   nowMs = performance.now()
   nowUs = 0
@@ -86,13 +79,9 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   #paused = 0
   #unreadSinceMs = 0
   #pings = 0
-  #delay: NodeJS.Timeout | undefined
   #ending: Ending | undefined
-  #read: ReadConnect | undefined
-  #login: Login | undefined
+  #admission: Admission | undefined
   #connect: AcceptedConnect | undefined
-  /** Whose turn it waits for. */
-  #waitsFor: Client | undefined
   #client: Client | undefined
   #intake: PublishIntake | undefined
   #subscriptions: Subscriptions | undefined
@@ -120,7 +109,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   /** The clock of this connection: CONNECT in time, keep alive, hold times, a client that doesn't read. */
   tick(nowMs: number): void {
     const { connectTimeoutMs } = this.#front.config
-    if (this.#state === 'new' || this.#state === 'judging') {
+    if (this.#state === 'new' || (this.#state === 'admitting' && this.#admission?.isJudging === true)) {
       if (nowMs - this.#openedMs > connectTimeoutMs) {
         this.#front.countConnect('timeout')
         this.#end('connect_timeout', undefined)
@@ -222,7 +211,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const [connect, client] = [this.#connect, this.#client]
     if (this.#state !== 'connecting' || connect === undefined || client === undefined) return
     if (!this.#front.authenticator.isLive(connect.principal)) {
-      this.#refuse(refusedBy('disabled', connect.version))
+      this.refuse(refusedBy('disabled', connect.version))
       return
     }
     // The broker knows of subscriptions only, and we of QoS 2 as well: one without the other is no session.
@@ -272,7 +261,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   }
 
   #onData(chunk: Buffer): void {
-    if (this.#state === 'closed') return
+    if (this.#state === 'closed' || chunk.length === 0) return
     const isFirst = !this.#hasRead
     this.#hasRead = true
     if (isFirst && chunk[0] !== packetType.connect << 4) {
@@ -314,76 +303,27 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     }
     const read = readConnect(packet, body)
     if ('result' in read) {
-      this.#refuse(read)
+      this.refuse(read)
       return true
     }
     this.#pause(paused.connecting)
-    this.#state = 'judging'
-    this.#read = read
-    this.#login = new Login(this.#front.authenticator, this.#front.loginGuard, this, this.#peer, read)
-    this.#login.start()
+    this.#state = 'admitting'
+    const endsMs = this.#openedMs + this.#front.config.connectTimeoutMs
+    this.#admission = new Admission(this.#front, this, this.#peer, read, endsMs)
+    this.#admission.start()
     return true
   }
 
-  onLogin(answer: Principal | AuthRefusal, delayMs: number): void {
-    const read = this.#read
-    if (this.#state !== 'judging' || read === undefined) return
-    this.#read = undefined
-    if (typeof answer !== 'string') {
-      const judged = judgeConnect(read, answer, this.#front.config, this.#front.open)
-      if ('result' in judged) this.#refuse(judged)
-      else this.#onJudged(judged)
-      return
-    }
-    const refusal = refusedBy(answer, read.version)
-    // Within the time that every CONNECT has, so that nobody is kept for longer than who says nothing.
-    const leftMs = this.#front.config.connectTimeoutMs - (performance.now() - this.#openedMs)
-    const waitMs = Math.min(delayMs, leftMs)
-    if (waitMs <= 0) this.#refuse(refusal)
-    else {
-      this.#state = 'refusing'
-      this.#delay = setTimeout(() => this.#guarded(() => this.#refuse(refusal)), waitMs)
-    }
-  }
-
-  /** Nobody but this connection notices: what has a live session under the same client id goes on. */
-  #refuse({ result, connack }: RefusedConnect): void {
+  refuse({ result, connack }: RefusedConnect): void {
     if (this.#state === 'closed') return
     this.#front.countConnect(result)
     if (connack !== undefined) this.write(refusingConnack(connack.version, connack.code))
     this.#end('connect_refused', undefined)
   }
 
-  #onJudged(connect: AcceptedConnect): void {
-    this.#connect = connect
-    const client = this.#front.clients.get(connect.principal, connect.clientId)
-    if (!this.#front.clients.hasRoomFor(client)) {
-      this.#refuse(refusedForQuota(connect.version))
-      return
-    }
-    client.waiting?.takeOver()
-    const delayMs = client.pacing.delayMs(performance.now())
-    if (delayMs === 0) {
-      this.#enter(connect)
-      return
-    }
-    this.#state = 'delayed'
-    this.#waitsFor = client
-    client.waiting = this
-    this.#delay = setTimeout(() => this.#guarded(() => this.#enter(connect)), delayMs)
-  }
-
-  #stopWaiting(): void {
-    if (this.#waitsFor?.waiting === this) this.#waitsFor.waiting = undefined
-    this.#waitsFor = undefined
-  }
-
-  #enter(connect: AcceptedConnect): void {
+  enter(connect: AcceptedConnect): void {
     if (this.#state === 'closed') return
-    if (!this.#front.authenticator.isLive(connect.principal)) {
-      this.#refuse(refusedBy('disabled', connect.version)) // it has waited, and that was too long
-      return
-    }
+    this.#connect = connect
     this.#state = 'connecting'
     this.#front.guests.add(this)
     const client = this.#front.clients.get(connect.principal, connect.clientId)
@@ -395,7 +335,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     if (client.sessionSeconds > 0 && !isKnown) this.#front.broker.forget(client.id)
     client.principal = connect.principal
     client.connection = this
-    this.#stopWaiting()
+    this.#admission?.stop()
     if (older !== undefined) client.pacing.takenOver(nowMs)
     older?.takeOver()
     if (this.#resumes) this.#front.wills.cancel(client)
@@ -483,9 +423,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const wasOpen = this.#state === 'open'
     this.#state = 'closed'
     this.#front.countClosed(reason)
-    clearTimeout(this.#delay)
-    this.#login?.cancel()
-    this.#stopWaiting()
+    this.#admission?.stop()
     this.#front.guests.delete(this)
     this.#framer.stop()
     this.#link?.close()
