@@ -1,6 +1,6 @@
 import { hash, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import type { DetailedPeerCertificate } from 'node:tls'
+import { type DetailedPeerCertificate, TLSSocket } from 'node:tls'
 import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
 import type { ClientCertificate } from './authenticator.ts'
@@ -16,6 +16,15 @@ export function clientCertificateOf(certificate: DetailedPeerCertificate): Clien
     alternativeNames: alternativeNamesOf(subjectaltname),
     expiresAtMs: Date.parse(validTo),
   }
+}
+
+/**
+ * The certificate that a client has shown, if it is one of our authorities'. Another one is as if none had been shown: the client may still have
+ * a token.
+ */
+export function certificateShownOn(socket: unknown): ClientCertificate | undefined {
+  if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined
+  return clientCertificateOf(socket.getPeerCertificate(true))
 }
 
 /** The certificates of all authorities. @throws {BridgeError} BRIDGE_CONFIG_INVALID that names the file */
