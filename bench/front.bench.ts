@@ -108,6 +108,7 @@ async function front(): Promise<number> {
       allows: () => false,
     }),
     isLive: () => true,
+  clientCertificateOf: () => undefined,
     onChange: () => () => {},
     admitDevice: () => 'admitted',
   }

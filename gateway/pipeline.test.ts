@@ -20,6 +20,7 @@ import type { Verdict } from './verdict.ts'
 const authenticator: Authenticator = {
   authenticate: () => 'unknown',
   isLive: () => true,
+  clientCertificateOf: () => undefined,
   onChange: () => () => {},
   admitDevice: () => 'admitted',
 }

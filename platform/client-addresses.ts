@@ -24,7 +24,7 @@ export class ClientAddresses {
   /** The client's address; of a TLS socket too. To be asked while the connection is new: a closed one has none. */
   of(socket: Socket): string {
     if (this.#told.size > 0) {
-      const told = this.#told.get(keyOf(socket))
+      const told = this.#told.get(connectionKey(socket))
       if (told !== undefined) return told
     }
     return plainAddress(socket.remoteAddress) ?? ''
@@ -68,13 +68,14 @@ export class ClientAddresses {
 
   /** By both ends of the connection, which a TLS socket over it has in common with it. */
   #remember(socket: Socket, address: string): void {
-    const key = keyOf(socket)
+    const key = connectionKey(socket)
     this.#told.set(key, address)
     socket.once('close', () => this.#told.delete(key))
   }
 }
 
-function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+/** The same for a TLS socket and the bare one below it. */
+export function connectionKey({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`
 }
 

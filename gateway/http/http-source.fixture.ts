@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { onTestFinished } from 'vitest'
 import { createMetrics } from '#platform/metrics.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
-import type { Authenticator, Presented } from '../auth/authenticator.ts'
+import type { Authenticator, ClientCertificate, Presented } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import type { Envelope } from '../envelope.ts'
 import type { Ingress } from '../ingress.ts'
@@ -119,6 +119,10 @@ export class TestAuthenticator implements Authenticator {
     if (token === tokens.pump && (username === undefined || username === 'pump-1')) return principal('pump-1', false)
     if (token === tokens.fleet && (username === undefined || username === 'gw-1')) return principal('gw-1', true)
     return 'unknown'
+  }
+
+  clientCertificateOf(_peer: unknown): ClientCertificate | undefined {
+    return undefined
   }
 
   isLive() {

@@ -3,7 +3,7 @@ import type { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
 import { fleetBodyOf, genericCodec, ownCodec } from './generic.ts'
 import { isObject } from './json.ts'
-import { mediaTypeOf } from './media-type.ts'
+import { hasForeignCharset, mediaTypeOf } from './media-type.ts'
 import { isOwnForm } from './own-form.ts'
 import { quoted } from './quote.ts'
 import { isSeedForm, seedCodec } from './seed.ts'
@@ -17,8 +17,10 @@ const genericTypes = new Set(['application/json', 'application/x-ndjson', 'text/
  * @throws {DecodeError} when no rules take it, or when it must be JSON and is not
  */
 export function chooseCodec(input: CodecInput): Codec {
-  if (isThingsboard(input.context)) return thingsboardCodec
   const { transport, contentType } = input.context
+  if (transport === 'http' && hasForeignCharset(contentType))
+    throw new DecodeError('unsupported', `content type ${quoted(contentType ?? '')}: text must be UTF-8`)
+  if (isThingsboard(input.context)) return thingsboardCodec
   if (transport === 'http' && !genericTypes.has(mediaTypeOf(contentType) ?? '')) return chooseUndeclared(input)
   return input.isDocument() ? chooseByShape(input) : genericCodec
 }

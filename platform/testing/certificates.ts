@@ -21,8 +21,8 @@ export class TestAuthority implements Disposable {
   }
 
   /** @param names of the server, as subject alternative names */
-  server(names = 'DNS:localhost,IP:127.0.0.1'): PemFiles {
-    return this.#issue(['-subj', '/CN=localhost', '-addext', `subjectAltName=${names}`])
+  server(names = 'DNS:localhost,IP:127.0.0.1', commonName = 'localhost'): PemFiles {
+    return this.#issue(['-subj', `/CN=${commonName}`, '-addext', `subjectAltName=${names}`])
   }
 
   /** @param names subject alternative names, such as `DNS:pump-1` */
