@@ -188,5 +188,7 @@ async function exportAll({ tenant, out, json }: { tenant: string; out?: string; 
       await sink.write(
         rows.map((row) => (json ? JSON.stringify(row) : csvLine(exportColumns.map((column) => row[column])))),
       )
+  }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error // `head` has seen enough
   })
 }

@@ -77,7 +77,9 @@ async function run(client: pg.Client, { csv, options, tokens, rejects, json }: R
   } catch (error) {
     progress.end()
     if (refusalReason(error) === undefined)
-      process.stderr.write(`stopped after ${inWords(counts)}. Run the same command again: what is there is skipped.\n`)
+      process.stderr.write(
+        `stopped after ${inWords(counts)}. Run the same command again: what is there is skipped, and --renew makes new tokens for it.\n`,
+      )
     throw error
   } finally {
     process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt)

@@ -44,12 +44,19 @@ export async function openPrivateFile(path: string, header: string): Promise<Lin
   }
 }
 
-/** Standard output, or standard error, as a sink. */
+/** Standard output, or standard error, as a sink. Its `write` rejects when whoever reads the pipe has gone. */
 export function streamSink(stream: NodeJS.WriteStream): LineSink {
+  const ignore = () => undefined // the write that failed says it
+  stream.on('error', ignore)
   return {
     async write(lines) {
-      if (lines.length > 0) await new Promise<void>((resolve) => stream.write(`${lines.join('\n')}\n`, () => resolve()))
+      if (lines.length === 0) return
+      await new Promise<void>((resolve, reject) =>
+        stream.write(`${lines.join('\n')}\n`, (error) => (error ? reject(error) : resolve())),
+      )
     },
-    async [Symbol.asyncDispose]() {},
+    async [Symbol.asyncDispose]() {
+      stream.off('error', ignore)
+    },
   }
 }

@@ -20,7 +20,7 @@ export interface Rotated {
   readonly device: string
   readonly token: string
   /** The old ones, which end by then. */
-  readonly replaced: readonly string[]
+  readonly replaced: string[]
 }
 
 interface Old {
