@@ -37,7 +37,7 @@ const maxRecordBytes = 16_384
  * @throws BridgeError BRIDGE_USAGE when there is no header with `device`
  */
 export async function readDeviceCsv(input: Readable, tenant: string): Promise<DeviceCsv> {
-  const damaged: RejectedLine[] = []
+  const damaged: (CsvError | undefined)[] = []
   const parser = parse({
     bom: true,
     info: true,
@@ -45,7 +45,7 @@ export async function readDeviceCsv(input: Readable, tenant: string): Promise<De
     skip_empty_lines: true,
     max_record_size: maxRecordBytes,
     skip_records_with_error: true,
-    on_skip: (error) => void damaged.push(damagedLine(error)),
+    on_skip: (error) => void damaged.push(error),
   })
   input.on('error', (error) => parser.destroy(error))
   const records = input.pipe(parser)[Symbol.asyncIterator]() as AsyncIterator<{
@@ -73,16 +73,22 @@ async function* batchesOf(
   records: AsyncIterator<{ record: string[]; info: { lines: number } }>,
   at: ReadonlyMap<string, number>,
   tenant: string,
-  damaged: RejectedLine[],
+  damaged: (CsvError | undefined)[],
 ): DeviceCsv['batches'] {
   const seen = new Set<string>()
   let rows: ImportRow[] = []
   let rejected: RejectedLine[] = []
+  let lastLine = 1
   const width = Math.max(...at.values()) + 1
   for (;;) {
     const { value, done } = await records.next()
-    rejected.push(...damaged.splice(0))
+    // The parser is ahead: where it lost its way is known when the rows before have come.
+    const lost = damaged.findIndex((error) => error?.code === 'CSV_MAX_RECORD_SIZE')
+    rejected.push(
+      ...damaged.splice(0, done || lost < 0 ? damaged.length : lost).map((error) => damagedLine(error, lastLine)),
+    )
     if (done) break
+    lastLine = value.info.lines
     const { record, info } = value
     const cell = (name: string) => record[at.get(name) ?? -1]?.trim() ?? ''
     const row: ImportRow = {
@@ -125,7 +131,14 @@ function faultOf({ device, type, site, tenant }: ImportRow): string | undefined 
   return undefined
 }
 
-function damagedLine(error: CsvError | undefined): RejectedLine {
-  const line = Number((error as { lines?: number } | undefined)?.lines ?? 0)
+function damagedLine(error: CsvError | undefined, lastLine: number): RejectedLine {
+  // From here on the parser does not find the beginning of a line again.
+  if (error?.code === 'CSV_MAX_RECORD_SIZE')
+    return {
+      line: lastLine + 1,
+      device: '',
+      reason: `and all that follow are not read: a quote is not closed, or a line has more than ${maxRecordBytes} bytes. Mend it and import again`,
+    }
+  const line = Number((error as { lines?: number } | undefined)?.lines ?? lastLine + 1)
   return { line, device: '', reason: `is no CSV: ${error?.message ?? 'it cannot be read'}` }
 }
