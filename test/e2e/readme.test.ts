@@ -24,6 +24,7 @@ beforeAll(async () => {
     BRIDGE_MQTT_PORT: String(ports.mqtt),
     BRIDGE_HTTP_PORT: String(ports.http),
     BRIDGE_OPS_PORT: '0',
+    BRIDGE_ADMIN_PORT: '0',
   }
   instance = new BridgeProcess(['up'], env)
   await instance.until('the instance waits for a message', () =>
