@@ -102,6 +102,7 @@ async function startFleetbridge() {
     BRIDGE_KAFKA_TOPIC_PREFIX: topicPrefix,
     BRIDGE_KAFKA_PARTITIONS: String(partitions),
     BRIDGE_MQTT_PORT: String(mqttPort),
+    BRIDGE_ADMIN_PORT: '0',
     BRIDGE_HTTP_PORT: '0',
     BRIDGE_LOG_LEVEL: 'warn',
   }

@@ -1,5 +1,6 @@
 import { Socket } from 'node:net'
 import { Command, CommanderError } from 'commander'
+import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDevicesCommand } from './devices.ts'
 import { reportError } from './failure.ts'
@@ -8,6 +9,7 @@ import { createInitCommand } from './init.ts'
 import { createSimulateCommand } from './simulate.ts'
 import { createSqlCommand } from './sql.ts'
 import { createStatusCommand } from './status.ts'
+import { createTenantsCommand } from './tenants.ts'
 import { createUpCommand } from './up.ts'
 import { version } from './version.ts'
 import { createWorkerCommand } from './worker.ts'
@@ -31,6 +33,8 @@ for (const command of [
   createSqlCommand(),
   createDevicesCommand(),
   createCredentialsCommand(),
+  createTenantsCommand(),
+  createAdminTokensCommand(),
   createSimulateCommand().addHelpText(
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',

@@ -12,6 +12,8 @@ export interface Secrets {
   readonly postgresPath?: string
   /** Token of the demo device. */
   readonly demoToken?: string
+  /** Opens the admin API with the role admin. */
+  readonly adminToken?: string
 }
 
 /**

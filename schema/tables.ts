@@ -37,6 +37,8 @@ export const tenant = pgTable(
     id: identity().primaryKey(),
     name: text('name').notNull().unique(),
     createdAt: timestamptz('created_at').notNull().defaultNow(),
+    /** When it was removed: its devices were before, and its readings stay until the retention takes them. */
+    removedAt: timestamptz('removed_at'),
   },
   (table) => [check('tenant_name_check', sql`${table.name} ~ '^[a-z0-9-]{1,63}$'`)],
 )

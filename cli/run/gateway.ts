@@ -1,3 +1,4 @@
+import { startAdminListener } from '#gateway/admin/admin-listener.ts'
 import { type Gateway, startGateway } from '#gateway/gateway.ts'
 import { changedSettings } from '#platform/config.ts'
 import { createLog } from '#platform/log.ts'
@@ -18,6 +19,7 @@ export async function gateway(): Promise<void> {
     { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
     { variable: 'BRIDGE_HTTP_PORT', ...config.http },
     { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port },
+    { variable: 'BRIDGE_ADMIN_PORT', ...config.admin },
   ])
   await needSchema(databaseUrl, log)
   log.info({ version, settings: changedSettings(config) }, 'starting')
@@ -29,11 +31,14 @@ export async function gateway(): Promise<void> {
     const ready = () => running?.ready() ?? { ok: false, detail: { starting: true } }
     const ops = parts.add('ops listener', await startOpsListener({ host: config.ops.host, port, metrics, ready, log }))
     running = parts.add('gateway', await startGateway(config, { databaseUrl, log, metrics }))
+    const { token } = config.admin
+    const ownToken = token === undefined ? undefined : ({ name: 'config', token } as const)
+    const admin = parts.add('admin listener', await startAdminListener(config.admin, { databaseUrl, ownToken, log }))
     parts.started()
     const { mqttPort, httpPort, eventLog, rateLimiter, ackLevel } = running
     await print(
       `fleetbridge gateway ${version}: mqtt://${reachableHost(config.mqtt.host)}:${mqttPort} http://${reachableHost(config.http.host)}:${httpPort} ` +
-        `ops http://${reachableHost(config.ops.host)}:${ops.port} event log ${eventLog} limits ${rateLimiter} ack ${ackLevel}`,
+        `ops http://${reachableHost(config.ops.host)}:${ops.port} admin http://${reachableHost(config.admin.host)}:${admin.port} event log ${eventLog} limits ${rateLimiter} ack ${ackLevel}`,
     )
   } catch (error) {
     await parts.closeAll()

@@ -9,7 +9,7 @@ export function micropython({ host, mqttPort, mqttTlsPort, ca, device, token }: 
 import json
 import random
 import time
-${tls ? 'import ssl\n' : ''}
+${tls ? 'import binascii\nimport ssl\n' : ''}
 import machine
 import network
 import ntptime
@@ -21,7 +21,7 @@ HOST = ${pythonString(host)}
 PORT = ${mqttTlsPort ?? mqttPort}
 DEVICE = ${pythonString(device)}
 TOKEN = ${pythonString(token)}
-${tls ? `CA = """${(ca?.pem ?? '').trim()}\n"""\n` : ''}TIMEOUT = 15  # seconds; the gateway may hold a message for 10 before it answers
+${tls ? `CA = ${encoded(ca?.pem ?? '')}  # the authority of the gateway's certificate\n` : ''}TIMEOUT = 15  # seconds; the gateway may hold a message for 10 before it answers
 UNIX = 946684800 if time.gmtime(0)[0] == 2000 else 0  # many boards count from 2000
 
 
@@ -47,7 +47,8 @@ ${
   tls
     ? `    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=CA)
+    for certificate in CA:
+        context.load_verify_locations(cadata=binascii.a2b_base64(certificate))
     client = Client(DEVICE.encode(), HOST, PORT, DEVICE.encode(), TOKEN.encode(), keepalive=60, ssl=context)`
     : `    # Not encrypted. When the gateway has TLS: its port (8883), and ssl=an SSLContext with its authority.
     client = Client(DEVICE.encode(), HOST, PORT, DEVICE.encode(), TOKEN.encode(), keepalive=60)`
@@ -108,4 +109,11 @@ def run():
 
 run()
 `
+}
+
+/** A list of certificates in base64: not every board is built with a reader of PEM. */
+function encoded(pem: string): string {
+  const bodies = [...pem.matchAll(/-----BEGIN CERTIFICATE-----([\s\S]*?)-----END CERTIFICATE-----/g)]
+  const lines = bodies.map(([, body]) => `    """${(body ?? '').trim()}""",`)
+  return `[\n${lines.join('\n')}\n]`
 }

@@ -19,7 +19,7 @@ PORT = ${mqttTlsPort ?? mqttPort}
 URL = ${pythonString(`${httpsUrl ?? httpUrl}/v1/telemetry`)}
 DEVICE = ${pythonString(device)}
 TOKEN = ${pythonString(token)}
-${tls ? `CA_FILE = ${authority}\n` : '# Not encrypted. When the gateway has TLS: its ports (8883, https on 8443), client.tls_set(CA_FILE), session.verify = CA_FILE.\n'}
+${tls ? `CA_FILE = ${authority}\n` : '# Not encrypted. When the gateway has TLS: its ports (8883, https on 8443), client.tls_set(CA_FILE), verify=CA_FILE.\n'}
 
 def reading():
     # With its own time a reading that is sent twice is stored once.
@@ -42,6 +42,7 @@ ${mqttTlsPort === undefined ? '' : '    client.tls_set(CA_FILE)\n'}    # It doub
             client.subscribe("devices/me/errors")
 
     client.on_connect = on_connect
+    client.on_connect_fail = lambda client, userdata: print("no connection yet")
     client.on_disconnect = lambda client, userdata, flags, reason, properties: print("lost:", reason)
     client.on_message = lambda client, userdata, notice: print("told:", notice.payload.decode())
     client.on_publish = lambda client, userdata, mid, reason, properties: print("acknowledged:", mid)
@@ -60,12 +61,12 @@ def http():
 
     session = requests.Session()
     session.headers["Authorization"] = "Bearer " + TOKEN
-${httpsUrl === undefined || ca === undefined ? '' : '    session.verify = CA_FILE\n'}    # POST as well: each try has the same time. Retry-After is obeyed.
+    # POST as well: each try has the same time. Retry-After is obeyed.
     retry = Retry(total=8, backoff_factor=1, backoff_jitter=1, status_forcelist=[429, 503], allowed_methods=None)
     session.mount(URL, requests.adapters.HTTPAdapter(max_retries=retry))
     while True:
         try:
-            answer = session.post(URL, json=reading(), timeout=(5, 15))
+            answer = session.post(URL, json=reading(), timeout=(5, 15)${httpsUrl === undefined ? '' : ', verify=CA_FILE or True'})
             print(answer.status_code, answer.text)
         except requests.RequestException as error:
             print("lost:", error)

@@ -1,9 +1,9 @@
 import { type Command, Option } from 'commander'
+import type { NewToken } from '#gateway/admin/registry/devices.ts'
 import { loadConfig } from '#platform/config.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { findInstance } from '../instance.ts'
 import { print, printJson } from '../output.ts'
-import type { NewToken } from '../registry.ts'
 import { connectionOf } from './connection.ts'
 import { needsAuthority, type Platform, platforms, snippetFor } from './snippet.ts'
 

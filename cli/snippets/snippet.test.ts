@@ -1,6 +1,7 @@
+import { X509Certificate } from 'node:crypto'
 import { expect, it } from 'vitest'
 import { platforms, snippetFor } from './snippet.ts'
-import { authorityPem, hostileDevices, plainFacts, tlsFacts } from './testing/facts.ts'
+import { authorityPem, gatewayPem, hostileDevices, plainFacts, tlsFacts } from './testing/facts.ts'
 
 it.each(platforms)(
   '%s: host, port, device and token are filled in, and nothing of TLS where there is none',
@@ -20,7 +21,7 @@ it.each(platforms)('%s: with TLS nothing plain is left, and the authority is che
   const snippet = snippetFor(platform, tlsFacts)
   expect(snippet).toMatch(platform === 'curl' ? /https:\/\/gateway\.example:8443/ : /8883/)
   expect(snippet).not.toMatch(/\b1883\b|http:\/\/|[Nn]ot encrypted/)
-  expect(snippet).toMatch(/--cacert|CA_FILE = "ca\.pem"|BEGIN CERTIFICATE/)
+  expect(snippet).toMatch(/--cacert|CA_FILE = "ca\.pem"|BEGIN CERTIFICATE|a2b_base64/)
   expect(snippet).not.toMatch(/insecure|CERT_NONE|skip_cert|-k /i)
 })
 
@@ -65,6 +66,16 @@ it.each(platforms)('%s: a device id stays data, one line, and without what turns
     expect(snippet).not.toMatch(/[\u202e\u2028\u2029]/)
     expect(snippet, 'a comment that goes on in the next line').not.toMatch(/^\s*(\/\/|#).*\\$/m)
   }
+})
+
+it('certificates become base64 for MicroPython, each for itself', () => {
+  const pem = `${authorityPem}${gatewayPem}`
+  const snippet = snippetFor('micropython', { ...tlsFacts, ca: { file: 'ca.pem', pem } })
+  const bodies = [...snippet.matchAll(/^ {4}"""([A-Za-z0-9+/=\n]+)""",$/gm)].map(([, body]) => body ?? '')
+  expect(bodies.map((body) => new X509Certificate(Buffer.from(body, 'base64')).subject)).toEqual([
+    'CN=an authority',
+    'CN=gateway.example',
+  ])
 })
 
 it('a PEM becomes C as it is', () => {

@@ -1,17 +1,25 @@
+import { refusalReason } from '#gateway/admin/registry/refusal.ts'
 import { readSecrets, writeSecrets } from '#platform/data-dir.ts'
 import { withDatabase } from '../database.ts'
 import { keepDevice, newToken } from '../registry.ts'
 
-export const demoDevice = 'demo'
-
-/** The token that every start on this data folder prints; a new one when it was revoked. */
-export async function demoToken(databaseUrl: string, dataDir: string): Promise<string> {
+/**
+ * The device and token that every start on this data folder prints; a new token when it was revoked, another device when it was removed.
+ */
+export async function demoLogin(databaseUrl: string, dataDir: string): Promise<{ device: string; token: string }> {
   return await withDatabase(databaseUrl, async (client) => {
-    const { demoToken: kept } = readSecrets(dataDir)
-    if (kept !== undefined && (await keepDevice(client, demoDevice, kept))) return kept
-    const token = newToken()
-    writeSecrets(dataDir, { demoToken: token })
-    await keepDevice(client, demoDevice, token)
-    return token
+    for (let number = 1; ; number++) {
+      const device = number === 1 ? 'demo' : `demo-${number}`
+      try {
+        const { demoToken: kept } = readSecrets(dataDir)
+        if (kept !== undefined && (await keepDevice(client, device, kept))) return { device, token: kept }
+        const token = newToken()
+        writeSecrets(dataDir, { demoToken: token })
+        await keepDevice(client, device, token)
+        return { device, token }
+      } catch (error) {
+        if (refusalReason(error) !== 'conflict' || number === 1000) throw error // removed: its id is not used again
+      }
+    }
   })
 }

@@ -8,6 +8,9 @@ export interface StartFacts {
   readonly mqttUrl: string
   readonly httpUrl: string
   readonly opsUrl: string
+  readonly adminUrl: string
+  /** Where the token of the admin API lies; never the token. */
+  readonly adminToken: string
   readonly databaseUrl: string
   /** Folder of the embedded Postgres and how it runs; undefined for another. */
   readonly embedded: { readonly dataPath: string; readonly note: string; readonly reusedOrphan: boolean } | undefined
@@ -35,6 +38,7 @@ export function startBox(facts: StartFacts): string {
     ['MQTT', `${facts.mqttUrl}  3.1.1 and 5`],
     ['HTTP', `${facts.httpUrl}  POST /v1/telemetry`],
     ['ops', `${facts.opsUrl}  /metrics /livez /readyz`],
+    ['admin', `${facts.adminUrl}  /admin/v1, token: ${facts.adminToken}`],
     // The embedded one's password is this folder's own; the other one's stays where it was given.
     ['Postgres', embedded === undefined ? withoutPassword(facts.databaseUrl) : facts.databaseUrl],
     ...(embedded === undefined ? [] : ([['', embeddedLine(embedded)]] as [string, string][])),

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import { startAdminListener } from '#gateway/admin/admin-listener.ts'
 import type { WriteDirect } from '#gateway/event-log/direct-event-log.ts'
 import { type Gateway, startGateway } from '#gateway/gateway.ts'
 import { changedSettings, loadConfig } from '#platform/config.ts'
@@ -22,7 +23,8 @@ import { needPorts } from '../ports.ts'
 import { ProcessParts } from '../process-parts.ts'
 import { quoted } from '../registry.ts'
 import { version } from '../version.ts'
-import { demoDevice, demoToken } from './demo-device.ts'
+import { adminTokenOf } from './admin-token.ts'
+import { demoLogin } from './demo-device.ts'
 import { firstMessageTeller } from './first-message.ts'
 import { pasteLines } from './paste-lines.ts'
 import { startBox } from './start-box.ts'
@@ -46,6 +48,7 @@ export async function up(): Promise<void> {
     { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
     { variable: 'BRIDGE_HTTP_PORT', ...config.http },
     { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port: opsPort(config.ops.port, 'gateway') },
+    { variable: 'BRIDGE_ADMIN_PORT', ...config.admin },
   ])
   log.info({ version, settings: changedSettings(config) }, 'starting')
   const parts = new ProcessParts(log, config.shutdownMs)
@@ -66,7 +69,7 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
   const onStored = firstMessageTeller(databaseUrl)
   const direct = config.kafka.brokers === undefined ? await startDirect(tools, databaseUrl, onStored) : undefined
   if (direct === undefined) await startKafkaSide(tools, databaseUrl, onStored)
-  const token = await demoToken(databaseUrl, dataDir) // before the gateway, which then knows it from the start
+  const demo = await demoLogin(databaseUrl, dataDir) // before the gateway, which then knows it from the start
   // Before the gateway, so that /readyz is there while it starts and while it stops.
   let gateway: Gateway | undefined
   const opsListener = parts.add(
@@ -88,7 +91,18 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
       ...(direct && { direct: { ...direct, ...(embedded && { mayTake: embedded.disk.mayTake }) } }),
     }),
   )
-  await announce({ config, dataDir, databaseUrl, embedded, gateway, opsPort: opsListener.port, token })
+  const ownToken = adminTokenOf(config.admin, dataDir)
+  const admin = parts.add('admin listener', await startAdminListener(config.admin, { databaseUrl, ownToken, log }))
+  await announce({
+    config,
+    dataDir,
+    databaseUrl,
+    embedded,
+    gateway,
+    opsPort: opsListener.port,
+    admin: { port: admin.port, where: ownToken.where },
+    demo,
+  })
   parts.add('state file', { close: async () => forgetInstance(dataDir) })
 }
 
@@ -139,7 +153,8 @@ interface Announcement {
   readonly embedded: EmbeddedPostgres | undefined
   readonly gateway: Gateway
   readonly opsPort: number
-  readonly token: string
+  readonly admin: { readonly port: number; readonly where: string }
+  readonly demo: { readonly device: string; readonly token: string }
 }
 
 async function announce({
@@ -149,12 +164,14 @@ async function announce({
   embedded,
   gateway,
   opsPort,
-  token,
+  admin,
+  demo,
 }: Announcement): Promise<void> {
   const host = reachableHost(config.mqtt.host)
   const mqttUrl = `mqtt://${host}:${gateway.mqttPort}`
   const httpUrl = `http://${reachableHost(config.http.host)}:${gateway.httpPort}`
   const opsUrl = `http://${reachableHost(config.ops.host)}:${opsPort}`
+  const adminUrl = `http://${reachableHost(config.admin.host)}:${admin.port}`
   const { eventLog, rateLimiter, ackLevel } = gateway
   writeInstance(dataDir, {
     version,
@@ -162,7 +179,7 @@ async function announce({
     mqtt: mqttUrl,
     http: httpUrl,
     ops: opsUrl,
-    admin: null,
+    admin: adminUrl,
     databaseUrl,
     postgresPath: embedded?.dataPath ?? null,
     eventLog,
@@ -176,8 +193,7 @@ async function announce({
     mqttPort: gateway.mqttPort,
     httpUrl,
     databaseUrl,
-    device: demoDevice,
-    token,
+    ...demo,
     environment,
     path: process.env.PATH ?? '',
   })
@@ -187,13 +203,14 @@ async function announce({
       mqttUrl,
       httpUrl,
       opsUrl,
+      adminUrl,
+      adminToken: admin.where,
       databaseUrl,
       embedded,
       eventLog,
       rateLimiter,
       ackLevel,
-      device: demoDevice,
-      token,
+      ...demo,
       paste,
     }),
   )

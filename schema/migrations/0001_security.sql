@@ -21,6 +21,7 @@ CREATE TABLE "audit" (
 );
 --> statement-breakpoint
 ALTER TABLE "device" DROP CONSTRAINT "device_status_check";--> statement-breakpoint
+ALTER TABLE "tenant" ADD COLUMN "removed_at" timestamp with time zone;--> statement-breakpoint
 ALTER TABLE "credential" ADD COLUMN "password_hash" text;--> statement-breakpoint
 ALTER TABLE "credential" ADD COLUMN "operator" boolean DEFAULT false NOT NULL;--> statement-breakpoint
 CREATE INDEX "audit_at_index" ON "audit" USING btree ("at");--> statement-breakpoint
@@ -33,6 +34,7 @@ COMMENT ON TABLE "credential" IS 'How devices prove who they are: hashes only; s
 COMMENT ON COLUMN "credential"."kind" IS 'token, password (then password_hash), or certificate (then secret_hash is its SHA-256 fingerprint)';--> statement-breakpoint
 COMMENT ON COLUMN "credential"."operator" IS 'True: it only subscribes, and sees its whole tenant';--> statement-breakpoint
 COMMENT ON COLUMN "device"."status" IS 'enabled; disabled: may come back; removed: gone but for its readings, its id is never given to another';--> statement-breakpoint
+COMMENT ON COLUMN "tenant"."removed_at" IS 'When it was removed, and its devices before it; its readings stay until the retention takes them';--> statement-breakpoint
 COMMENT ON TABLE "admin_token" IS 'Who may use the admin API: the SHA-256 of each token, and its role';--> statement-breakpoint
 COMMENT ON TABLE "audit" IS 'Who changed what by the admin API or the command line';--> statement-breakpoint
 DROP TRIGGER "credential_touch" ON "credential";--> statement-breakpoint

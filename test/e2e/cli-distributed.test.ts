@@ -8,7 +8,7 @@ import { BridgeProcess, run } from '#test/stack/process.ts'
 vi.setConfig({ testTimeout: 120_000 }) // many processes, one after the other
 
 const root = resolve(import.meta.dirname, '../..')
-const ownPorts = { BRIDGE_MQTT_PORT: '0', BRIDGE_HTTP_PORT: '0', BRIDGE_OPS_PORT: '0' }
+const ownPorts = { BRIDGE_MQTT_PORT: '0', BRIDGE_HTTP_PORT: '0', BRIDGE_OPS_PORT: '0', BRIDGE_ADMIN_PORT: '0' }
 
 it.each(['gateway', 'worker'])('%s without Kafka or database names what is missing, and up', async (command) => {
   const neither = await failing([command], ownPorts)

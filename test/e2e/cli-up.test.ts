@@ -15,7 +15,13 @@ vi.setConfig({ testTimeout: 120_000 }) // many processes, one after the other
 
 const root = resolve(import.meta.dirname, '../..')
 const shell = promisify(execFile)
-const ownPorts = { BRIDGE_MQTT_PORT: '0', BRIDGE_HTTP_PORT: '0', BRIDGE_OPS_PORT: '0', BRIDGE_POSTGRES_PORT: '0' }
+const ownPorts = {
+  BRIDGE_MQTT_PORT: '0',
+  BRIDGE_HTTP_PORT: '0',
+  BRIDGE_OPS_PORT: '0',
+  BRIDGE_ADMIN_PORT: '0',
+  BRIDGE_POSTGRES_PORT: '0',
+}
 
 it('prints lines that work as they are, then the row and the milliseconds it took', async () => {
   const dataDir = newDataDir()
@@ -68,7 +74,7 @@ it('writes down what it is for programs, where others do not read it', async () 
     mqtt: expect.stringMatching(/^mqtt:\/\/localhost:\d+$/),
     http: expect.stringMatching(/^http:\/\/localhost:\d+$/),
     ops: expect.stringMatching(/^http:\/\/localhost:\d+$/),
-    admin: null,
+    admin: expect.stringMatching(/^http:\/\/localhost:\d+$/),
     databaseUrl: expect.stringMatching(/^postgres:\/\/fleetbridge:.+@127\.0\.0\.1:\d+\/fleetbridge$/),
     eventLog: 'direct',
     rateLimiter: 'memory',
@@ -121,7 +127,7 @@ it('names the variable of a port in use', async () => {
   await new Promise<void>((done) => squatter.listen(0, done))
   onTestFinished(() => void squatter.close())
   const { port } = squatter.address() as { port: number }
-  for (const variable of ['BRIDGE_MQTT_PORT', 'BRIDGE_HTTP_PORT', 'BRIDGE_OPS_PORT']) {
+  for (const variable of ['BRIDGE_MQTT_PORT', 'BRIDGE_HTTP_PORT', 'BRIDGE_OPS_PORT', 'BRIDGE_ADMIN_PORT']) {
     const failure = await failing(['up'], { ...ownPorts, BRIDGE_DATA_DIR: newDataDir(), [variable]: String(port) })
     expect(failure).toMatchObject({ code: 1, output: expect.stringContaining('BRIDGE_PORT_IN_USE') })
     expect(failure.output).toContain(`${variable}=`)

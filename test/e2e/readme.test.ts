@@ -24,6 +24,7 @@ beforeAll(async () => {
     BRIDGE_MQTT_PORT: String(ports.mqtt),
     BRIDGE_HTTP_PORT: String(ports.http),
     BRIDGE_OPS_PORT: '0',
+    BRIDGE_ADMIN_PORT: '0',
   }
   instance = new BridgeProcess(['up'], env)
   await instance.until('the instance waits for a message', () =>
@@ -101,6 +102,18 @@ it('docs/mqtt.md: its lines as written work', async () => {
   expect(await shell(`TOKEN=${token}\n${lines}`)).toMatch(/SUBACK/)
   const rows = await shell(`npx fleetbridge sql "SELECT metric, value, unit FROM telemetry WHERE device = 'page-mqtt'"`)
   expect(rows).toMatch(/temperature +21\.5 +Cel/)
+})
+
+it('docs/devices/mosquitto.md and tasmota.md: their lines as written give rows', { timeout: 90_000 }, async () => {
+  await shell(await linesOf('docs/devices/mosquitto.md', 'page-mosquitto'))
+  await shell(await linesOf('docs/devices/tasmota.md', 'page-tasmota'))
+  const rows = async (device: string) =>
+    await shell(
+      `npx fleetbridge sql "SELECT metric, value, unit, flag, text FROM telemetry WHERE device = '${device}'"`,
+    )
+  expect(await rows('page-mosquitto')).toMatch(/temperature +21\.5 +Cel[\s\S]*running +true/)
+  // It publishes with QoS 0: the row may come a moment after the program has ended.
+  await expect.poll(() => rows('plug-1'), { timeout: 20_000 }).toMatch(/AM2301\.Humidity +48\.2/)
 })
 
 it('every page that the README links to exists', async () => {

@@ -13,7 +13,8 @@ export class BridgeProcess implements AsyncDisposable {
 
   constructor(args: readonly string[], env: NodeJS.ProcessEnv, cwd?: string) {
     this.child = spawn(process.execPath, [bin, ...args], {
-      env: { ...cleanEnvironment(), ...env },
+      // Its port alone is of no matter to most tests, and several processes run at once.
+      env: { ...cleanEnvironment(), BRIDGE_ADMIN_PORT: '0', ...env },
       cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
     })

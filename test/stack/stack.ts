@@ -48,6 +48,7 @@ export class Stack implements AsyncDisposable {
         BRIDGE_KAFKA_TOPIC_PREFIX: freshTopicPrefix(),
         BRIDGE_MQTT_PORT: String(ports[0]),
         BRIDGE_HTTP_PORT: String(ports[1]),
+        BRIDGE_ADMIN_PORT: '0',
         ...env,
       },
       ports,

@@ -1,0 +1,349 @@
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { silentLog } from '#platform/log.ts'
+import { migrate } from '#platform/migrate.ts'
+import { freshDatabase } from '#test/servers/fresh.ts'
+import { startAdminListener } from './admin-listener.ts'
+import { type AdminRole, addAdminToken } from './registry/admin-tokens.ts'
+import { hashOf, newAdminToken } from './registry/tokens.ts'
+
+const ownToken = newAdminToken()
+const opened = new AsyncDisposableStack()
+let client: pg.Client
+let base: string
+let tokens: Record<AdminRole, string>
+let numbered = 0
+
+beforeAll(async () => {
+  const { url } = opened.use(await freshDatabase())
+  await migrate(url, silentLog)
+  client = new pg.Client(url)
+  await client.connect()
+  opened.defer(() => client.end())
+  const token = async (role: AdminRole) =>
+    (await addAdminToken(client, { actor: 'cli:test', makesTenants: false }, { name: `a-${role}`, role })).token
+  tokens = { viewer: await token('viewer'), operator: await token('operator'), admin: await token('admin') }
+  const listener = opened.use(
+    await startAdminListener(
+      { host: '127.0.0.1', port: 0 },
+      { databaseUrl: url, ownToken: { name: 'config', token: ownToken }, log: silentLog },
+    ),
+  )
+  base = `http://127.0.0.1:${listener.port}/admin/v1`
+})
+afterAll(() => opened.disposeAsync())
+
+interface Answer {
+  readonly status: number
+  readonly headers: Headers
+  // biome-ignore lint/suspicious/noExplicitAny: what a test reads it also checks
+  readonly body: any
+}
+
+async function ask(method: string, path: string, token: string | undefined, body?: unknown): Promise<Answer> {
+  const csv = typeof body === 'string'
+  const answer = await fetch(`${base}${path}`, {
+    method,
+    headers: {
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+      ...(body !== undefined && { 'content-type': csv ? 'text/csv' : 'application/json' }),
+    },
+    ...(body !== undefined && { body: csv ? body : JSON.stringify(body) }),
+  })
+  return { status: answer.status, headers: answer.headers, body: await answer.json() }
+}
+
+/** A device of its own for each case. */
+async function aDevice(): Promise<string> {
+  const device = `pump-${++numbered}`
+  expect((await ask('POST', '/devices', ownToken, { devices: [{ device }] })).status).toBe(201)
+  return device
+}
+
+async function aCredential(): Promise<string> {
+  return (await ask('POST', '/credentials', ownToken, { device: await aDevice() })).body.id
+}
+
+async function aTenant(): Promise<string> {
+  const tenant = `tenant-${++numbered}`
+  await ask('POST', '/tenants', ownToken, { tenant })
+  return tenant
+}
+
+async function auditOf(subject: string): Promise<{ actor: string; action: string }[]> {
+  return (await client.query('SELECT actor, action FROM audit WHERE subject = $1 ORDER BY id', [subject])).rows
+}
+
+type Action = readonly [
+  what: string,
+  least: AdminRole,
+  status: number,
+  () => Promise<readonly [string, string, unknown?]>,
+]
+
+const actions: Action[] = [
+  ['whoami', 'viewer', 200, async () => ['GET', '/whoami']],
+  ['list tenants', 'viewer', 200, async () => ['GET', '/tenants']],
+  ['list devices', 'viewer', 200, async () => ['GET', '/devices']],
+  ['show a device', 'viewer', 200, async () => ['GET', `/devices/${await aDevice()}`]],
+  ['list credentials', 'viewer', 200, async () => ['GET', '/credentials']],
+  ['audit', 'viewer', 200, async () => ['GET', '/audit']],
+  ['add a device', 'operator', 201, async () => ['POST', '/devices', { devices: [{ device: `new-${++numbered}` }] }]],
+  ['import devices', 'operator', 200, async () => ['POST', '/devices/import', `device\nimported-${++numbered}\n`]],
+  ['disable a device', 'operator', 200, async () => ['POST', `/devices/${await aDevice()}/disable`]],
+  ['enable a device', 'operator', 200, async () => ['POST', `/devices/${await aDevice()}/enable`]],
+  ['add a credential', 'operator', 201, async () => ['POST', '/credentials', { device: await aDevice() }]],
+  ['rotate a token', 'operator', 201, async () => ['POST', '/credentials/rotate', { device: await aDevice() }]],
+  ['revoke a credential', 'operator', 200, async () => ['POST', '/credentials/revoke', { id: await aCredential() }]],
+  ['remove a device', 'admin', 200, async () => ['DELETE', `/devices/${await aDevice()}`]],
+  ['add a tenant', 'admin', 201, async () => ['POST', '/tenants', { tenant: `acme-${++numbered}` }]],
+  ['remove a tenant', 'admin', 200, async () => ['DELETE', `/tenants/${await aTenant()}`]],
+  ['list admin tokens', 'admin', 200, async () => ['GET', '/admin-tokens']],
+  [
+    'add an admin token',
+    'admin',
+    201,
+    async () => ['POST', '/admin-tokens', { name: `t-${++numbered}`, role: 'viewer' }],
+  ],
+  [
+    'revoke an admin token',
+    'admin',
+    200,
+    async () => {
+      const { body } = await ask('POST', '/admin-tokens', ownToken, { name: `t-${++numbered}`, role: 'viewer' })
+      return ['POST', `/admin-tokens/${body.id}/revoke`]
+    },
+  ],
+]
+
+const roles: AdminRole[] = ['viewer', 'operator', 'admin']
+
+describe('each role and each action', () => {
+  const cases = actions.flatMap((action) => roles.map((role) => ({ action, role, name: `${role}: ${action[0]}` })))
+  it.each(cases)('$name', async ({ action: [, least, status, request], role }) => {
+    const [method, path, body] = await request()
+    const answer = await ask(method, path, tokens[role], body)
+    if (roles.indexOf(role) >= roles.indexOf(least)) return expect(answer).toMatchObject({ status })
+    expect(answer).toMatchObject({ status: 403, body: { code: 'not_allowed', status: 403 } })
+    expect(answer.body.detail).toContain(least)
+    expect(answer.headers.get('content-type')).toBe('application/problem+json')
+  })
+
+  it.each(actions)('without a token: %s', async (_what, _least, _status, request) => {
+    const [method, path, body] = await request()
+    expect(await ask(method, path, undefined, body)).toMatchObject({ status: 401, body: { code: 'not_authenticated' } })
+  })
+})
+
+describe('logins', () => {
+  it('knows the own token as an admin, under its name', async () => {
+    expect((await ask('GET', '/whoami', ownToken)).body).toEqual({ name: 'config', role: 'admin' })
+    expect((await ask('GET', '/whoami', tokens.viewer)).body).toEqual({ name: 'a-viewer', role: 'viewer' })
+  })
+
+  it('forgets a revoked or expired token within two seconds', async () => {
+    const { id, token } = (await ask('POST', '/admin-tokens', ownToken, { name: 'leaving', role: 'admin' })).body
+    expect((await ask('GET', '/whoami', token)).status).toBe(200)
+    expect((await ask('POST', `/admin-tokens/${id}/revoke`, ownToken)).body).toEqual({ revoked: true })
+    await expect.poll(async () => (await ask('GET', '/whoami', token)).status, { timeout: 2000 }).toBe(401)
+    const expired = newAdminToken()
+    await client.query(
+      `INSERT INTO admin_token (name, role, secret_hash, expires_at) VALUES ('old', 'admin', $1, now() - interval '1 s')`,
+      [hashOf(expired)],
+    )
+    expect((await ask('GET', '/whoami', expired)).status).toBe(401)
+  })
+
+  it('refuses what is no token of this API, and waits longer each time, but never for a right one', async () => {
+    const device = await aDevice()
+    const { token: deviceToken } = (await ask('POST', '/credentials', ownToken, { device })).body
+    const wrong = [
+      deviceToken,
+      `${ownToken}x`,
+      ownToken.slice(0, -1),
+      newAdminToken(),
+      'x'.repeat(2000),
+      newAdminToken(),
+    ]
+    const delays: number[] = []
+    for (const token of wrong) {
+      const startMs = performance.now()
+      const answer = await ask('GET', '/whoami', token)
+      delays.push(performance.now() - startMs)
+      expect(answer).toMatchObject({ status: 401, body: { code: 'not_authenticated' } })
+      expect(answer.headers.get('www-authenticate')).toMatch(/^Bearer/)
+    }
+    expect(delays[3], 'the fourth').toBeGreaterThan(95)
+    expect(delays[5], 'the sixth').toBeGreaterThan(395)
+    const startMs = performance.now()
+    expect((await ask('GET', '/whoami', tokens.viewer)).status).toBe(200)
+    expect(performance.now() - startMs).toBeLessThan(350)
+  })
+})
+
+describe('requests', () => {
+  it.each([
+    ['unknown key of a body', 'POST', '/tenants', { tenant: 'acme', colour: 'red' }, 'colour'],
+    ['unknown key inside', 'POST', '/devices', { devices: [{ device: 'x', typ: 'y' }] }, 'typ'],
+    ['unknown key of a query', 'GET', '/devices?tennant=acme', undefined, 'tennant'],
+    ['query where none belongs', 'GET', '/tenants?all=1', undefined, 'all'],
+    ['number for a text', 'POST', '/tenants', { tenant: 7 }, 'string'],
+    ['text for an array', 'POST', '/devices', { devices: 'pump-1' }, 'array'],
+    ['query twice', 'GET', '/devices?tenant=a&tenant=b', undefined, 'string'],
+    ['limit too large', 'GET', '/devices?limit=1001', undefined, 'limit'],
+    ['no body', 'POST', '/tenants', undefined, 'body'],
+    ['__proto__', 'POST', '/tenants', JSON.parse('{"tenant":"acme","__proto__":{"x":1}}'), ''],
+    ['device id with +', 'POST', '/devices', { devices: [{ device: 'a+b' }] }, 'holds + or #'],
+    ['device id with U+0000', 'GET', '/devices/a%00b', undefined, 'control character'],
+    ['lone surrogate', 'POST', '/devices', { devices: [{ device: 'a\ud800' }] }, 'UTF-8'],
+    ['no id of a credential', 'POST', '/credentials/revoke', { id: 'x' }, 'id'],
+    ['neither id nor device', 'POST', '/credentials/rotate', {}, 'name either'],
+    ['expiry that is over', 'POST', '/credentials', { device: 'pump-1', expires: '2020-01-01' }, 'over already'],
+    [
+      'password with a token',
+      'POST',
+      '/credentials',
+      { device: 'pump-1', password: 'long enough' },
+      'a token needs nothing',
+    ],
+    ['bad percent encoding', 'GET', '/devices/%zz', undefined, ''],
+    ['reserved name', 'POST', '/admin-tokens', { name: 'config', role: 'admin' }, 'no table'],
+    ['the default tenant', 'DELETE', '/tenants/default', undefined, 'default'],
+  ])('400: %s', async (_what, method, path, body, word) => {
+    const answer = await ask(method, path, ownToken, body)
+    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid', status: 400 } })
+    expect(answer.body.detail).toContain(word)
+    expect(answer.headers.get('content-type')).toBe('application/problem+json')
+  })
+
+  it('answers 404, 409, 413 and 415 as problems', async () => {
+    const device = await aDevice()
+    const again = { devices: [{ device }] }
+    expect(await ask('GET', '/nothing', ownToken)).toMatchObject({ status: 404, body: { code: 'not_found' } })
+    expect(await ask('GET', '/devices/nobody', ownToken)).toMatchObject({ status: 404, body: { code: 'not_found' } })
+    expect(await ask('POST', '/devices', ownToken, { ...again, tenant: 'nobodys' })).toMatchObject({ status: 404 })
+    expect(await ask('POST', '/devices', ownToken, again)).toMatchObject({ status: 409, body: { code: 'conflict' } })
+    const large = `device\n${'x'.repeat(1_100_000)}`
+    expect(await ask('POST', '/devices/import', ownToken, large)).toMatchObject({
+      status: 413,
+      body: { code: 'too_large' },
+    })
+    expect(await ask('POST', '/tenants', ownToken, 'tenant')).toMatchObject({ status: 400 })
+    const xml = await fetch(`${base}/tenants`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${ownToken}`, 'content-type': 'application/xml' },
+      body: '<tenant/>',
+    })
+    expect(xml.status).toBe(415)
+  })
+
+  it('lets nobody keep, frame or guess at answers, and answers no other origin', async () => {
+    for (const path of ['/whoami', '/nothing', '/openapi.json']) {
+      const { headers } = await ask('GET', path, path === '/whoami' ? ownToken : undefined)
+      expect(headers.get('cache-control'), path).toBe('no-store')
+      expect(headers.get('x-content-type-options')).toBe('nosniff')
+      expect(headers.get('content-security-policy')).toContain("default-src 'none'")
+      expect(headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/)
+      expect(headers.get('access-control-allow-origin')).toBeNull()
+    }
+  })
+
+  it('describes every route to whoever reaches it, and nothing else', async () => {
+    const { body } = await ask('GET', '/openapi.json', undefined)
+    const described = Object.entries(body.paths as Record<string, object>).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    )
+    expect(described).toContain('GET /admin/v1/devices/{device}')
+    expect(described).toContain('POST /admin/v1/devices/import')
+    expect(described).toHaveLength(actions.length)
+  })
+})
+
+describe('what is done', () => {
+  it('keeps a row of audit for each change, with who made it, and no secret', async () => {
+    const device = await aDevice()
+    await ask('POST', `/devices/${device}/disable`, tokens.operator)
+    await ask('POST', `/devices/${device}/disable`, tokens.operator) // so already
+    await ask('POST', `/devices/${device}/enable`, tokens.admin)
+    const rotated = (await ask('POST', '/credentials/rotate', tokens.operator, { device })).body
+    await ask('POST', '/credentials/revoke', tokens.operator, { device })
+    await ask('DELETE', `/devices/${device}`, tokens.admin)
+    expect(await auditOf(device)).toEqual([
+      { actor: 'admin:config', action: 'device.add' },
+      { actor: 'admin:a-operator', action: 'device.disable' },
+      { actor: 'admin:a-admin', action: 'device.enable' },
+      { actor: 'admin:a-operator', action: 'credential.rotate' },
+      { actor: 'admin:a-operator', action: 'credential.revoke' },
+      { actor: 'admin:a-admin', action: 'device.remove' },
+    ])
+    const { body } = await ask('GET', `/audit?subject=${device}&limit=2`, tokens.viewer)
+    expect(body.audit.map(({ action }: { action: string }) => action)).toEqual(['device.remove', 'credential.revoke'])
+    const older = await ask('GET', `/audit?subject=${device}&before=${body.next}&limit=100`, tokens.viewer)
+    expect(older.body).toMatchObject({ audit: [{ action: 'credential.rotate' }, {}, {}, {}], next: null })
+    const { rows } = await client.query('SELECT audit::text AS text FROM audit')
+    expect(rows.map(({ text }) => text).join()).not.toContain(rotated.token)
+  })
+
+  it('leaves no row of audit for what failed', async () => {
+    const device = await aDevice()
+    await ask('POST', '/devices', ownToken, { devices: [{ device: `${device}-b` }, { device }] })
+    expect(await auditOf(`${device}-b`)).toEqual([])
+  })
+
+  it('shows credentials and never what would open anything', async () => {
+    const device = await aDevice()
+    await ask('POST', '/credentials', ownToken, { device, kind: 'password', password: 'correct horse' })
+    await ask('POST', '/credentials', ownToken, {
+      device,
+      kind: 'certificate',
+      fingerprint: 'ab'.repeat(32),
+      expires: '90d',
+    })
+    const { body } = await ask('GET', `/devices/${device}`, tokens.viewer)
+    expect(body).toMatchObject({ device, tenant: 'default', status: 'enabled' })
+    expect(body.credentials).toMatchObject([
+      { kind: 'token' },
+      { kind: 'password' },
+      { kind: 'certificate', live: true },
+    ])
+    expect(Object.keys(body.credentials[0]).sort().join()).toBe(
+      'created,device,expires,id,kind,lastUsed,live,name,pattern,revoked,role,tenant',
+    )
+    const { rows } = await client.query('SELECT password_hash FROM credential WHERE password_hash IS NOT NULL')
+    expect(rows[0].password_hash).toMatch(/^\$scrypt\$ln=15,r=8,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$/)
+  })
+
+  it('pages through devices, by prefix and status', async () => {
+    await ask('POST', '/devices', ownToken, { devices: ['a', 'b', 'c/d'].map((end) => ({ device: `page/${end}` })) })
+    await ask('POST', `/devices/${encodeURIComponent('page/b')}/disable`, ownToken)
+    const first = (await ask('GET', '/devices?prefix=page/&limit=2', tokens.viewer)).body
+    expect(first).toMatchObject({ devices: [{ device: 'page/a' }, { device: 'page/b' }], next: 'page/b' })
+    const second = (await ask('GET', `/devices?prefix=page/&limit=2&after=${first.next}`, tokens.viewer)).body
+    expect(second).toMatchObject({ devices: [{ device: 'page/c/d' }], next: null })
+    expect((await ask('GET', '/devices?status=disabled&prefix=page/', tokens.viewer)).body.devices).toHaveLength(1)
+  })
+
+  it('imports a CSV and says what became of each line', async () => {
+    const csv = 'device,site\nimp-1,north\nimp-2,\na#b,x\n'
+    const first = (await ask('POST', '/devices/import', tokens.operator, csv)).body
+    expect(first).toMatchObject({ skipped: 0, renewed: [], rejected: [{ line: 4, device: 'a#b' }] })
+    expect(first.added).toMatchObject([{ device: 'imp-1', token: expect.stringMatching(/^fb_/) }, { device: 'imp-2' }])
+    expect((await ask('POST', '/devices/import', tokens.operator, csv)).body).toMatchObject({ added: [], skipped: 2 })
+    const renewed = await ask('POST', '/devices/import?renew=true&overlap=1h', tokens.operator, csv)
+    expect(renewed.body).toMatchObject({ added: [], renewed: [{ device: 'imp-1' }, { device: 'imp-2' }], skipped: 0 })
+    const { body } = await ask('GET', '/credentials?device=imp-1', tokens.viewer)
+    expect(body.credentials).toMatchObject([{ expires: expect.any(String) }, { expires: null }])
+  })
+})
+
+it('is 503 while the database is away', async () => {
+  await using listener = await startAdminListener(
+    { host: '127.0.0.1', port: 0 },
+    { databaseUrl: 'postgres://nobody@127.0.0.1:1/none', ownToken: { name: 'up', token: ownToken }, log: silentLog },
+  )
+  const answer = await fetch(`http://127.0.0.1:${listener.port}/admin/v1/tenants`, {
+    headers: { authorization: `Bearer ${ownToken}` },
+  })
+  expect(answer.status).toBe(503)
+  expect(await answer.json()).toMatchObject({ code: 'database_unavailable' })
+})

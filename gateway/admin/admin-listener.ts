@@ -1,0 +1,267 @@
+import { createServer, type Server } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import swagger from '@fastify/swagger'
+import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
+import pg from 'pg'
+import type { Config } from '#platform/config-schema.ts'
+import { type Handle, handleOf } from '#platform/handle.ts'
+import { listen } from '#platform/listen.ts'
+import type { Log } from '#platform/log.ts'
+import { uuidV7 } from '#platform/uuid-v7.ts'
+import { FailedLogins } from './failed-logins.ts'
+import { type Login, Logins, type OwnToken } from './logins.ts'
+import { type AdminProblem, type AdminProblemCode, adminProblem } from './problem.ts'
+import { refusalReason } from './registry/refusal.ts'
+import { type AdminRoute, mayDo } from './route.ts'
+import { credentialRoutes } from './routes/credentials.ts'
+import { deviceRoutes } from './routes/devices.ts'
+import { adminTokenRoutes, auditRoutes, tenantRoutes } from './routes/others.ts'
+
+export interface AdminListenerOptions {
+  readonly databaseUrl: string
+  /** With the role admin, beside those of the table `admin_token`. */
+  readonly ownToken?: OwnToken | undefined
+  readonly log: Log
+}
+
+export const adminRoutes: readonly AdminRoute[] = [
+  ...adminTokenRoutes,
+  ...tenantRoutes,
+  ...deviceRoutes,
+  ...credentialRoutes,
+  ...auditRoutes,
+]
+
+const base = '/admin/v1'
+const bodyLimit = 1_048_576
+const timeouts = {
+  headersTimeout: 10_000,
+  requestTimeout: 30_000,
+  keepAliveTimeout: 75_000,
+  connectionsCheckingInterval: 2000,
+}
+const maxConnections = 200
+/** After the last answer, for clients to read theirs and go. */
+const farewellMs = 500
+
+/** Answers hold secrets and say who may do what: no cache keeps them, and no page shows or guesses at them. */
+const securityHeaders = {
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+}
+
+/**
+ * The admin API: tenants, devices, credentials, admin tokens and the audit, for whoever has a token of the needed role.
+ * @throws {BridgeError} BRIDGE_PORT_IN_USE that names the variable
+ */
+export async function startAdminListener(
+  { host, port }: Pick<Config['admin'], 'host' | 'port'>,
+  options: AdminListenerOptions,
+): Promise<Handle & { readonly port: number }> {
+  const { databaseUrl, log } = options
+  await using opened = new AsyncDisposableStack()
+  const pool = createPool(databaseUrl)
+  pool.on('error', (error) => log.debug({ err: error }, 'an idle connection of the admin API ended'))
+  opened.defer(() => pool.end())
+  const { app, server } = createApp(log)
+  const stopping = new AbortController()
+  await app.register(swagger, { openapi: openapi() })
+  app.addHook('onRequest', loginHook(new Logins(options.ownToken, pool), log, stopping.signal))
+  for (const route of adminRoutes) addRoute(app, route, pool)
+  app.get(`${base}/openapi.json`, { schema: { hide: true } }, () => app.swagger())
+  await app.ready()
+  opened.defer(() => app.close())
+  const bound = await listen(server, { host, port, variable: 'BRIDGE_ADMIN_PORT' })
+  opened.defer(async () => {
+    stopping.abort()
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    server.closeIdleConnections()
+    const farewell = setTimeout(() => server.closeAllConnections(), farewellMs)
+    await closed
+    clearTimeout(farewell)
+  })
+  const parts = opened.move()
+  return { port: bound, ...handleOf(() => parts.disposeAsync()) }
+}
+
+function createPool(databaseUrl: string): pg.Pool {
+  return new pg.Pool({
+    connectionString: databaseUrl,
+    application_name: 'fleetbridge admin',
+    max: 4,
+    connectionTimeoutMillis: 5000,
+    idleTimeoutMillis: 30_000,
+    statement_timeout: 15_000,
+    query_timeout: 20_000,
+    keepAlive: true,
+  })
+}
+
+function createApp(log: Log): { app: FastifyInstance; server: Server } {
+  let server: Server | undefined
+  const app = fastify({
+    logger: false,
+    bodyLimit,
+    exposeHeadRoutes: false,
+    genReqId: () => uuidV7(),
+    routerOptions: { maxParamLength: 2048 }, // an id of 128 bytes, percent-encoded, and then some that are told what is wrong with them
+    // Nothing is coerced, filled in or left out: what is not as it should be is refused.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: false } },
+    serverFactory: (handler) => {
+      server = createServer(timeouts, handler)
+      server.maxConnections = maxConnections
+      return server
+    },
+    frameworkErrors: (error, request, reply) => void onError(error, request, reply, log),
+  })
+  app.removeContentTypeParser('text/plain')
+  app.addContentTypeParser('text/csv', { parseAs: 'buffer' }, (_request, body, done) => {
+    try {
+      done(null, new TextDecoder('utf-8', { fatal: true }).decode(body as Buffer))
+    } catch {
+      done(Object.assign(new Error('the CSV is not UTF-8'), { statusCode: 400 }))
+    }
+  })
+  app.decorateRequest('login', null)
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(reply, adminProblem('not_found', { detail: 'there is nothing at this path', id: request.id })),
+  )
+  app.setErrorHandler((error: FastifyError, request, reply) => onError(error, request, reply, log))
+  if (server === undefined) throw new TypeError('Fastify made no server')
+  return { app, server }
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    login: Login | null
+  }
+}
+
+/** Before a byte of the body is read. A refusal of an address that keeps failing waits; the process does not end for it. */
+function loginHook(logins: Logins, log: Log, stopping: AbortSignal) {
+  const failures = new FailedLogins()
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
+    reply.headers({ ...securityHeaders, 'x-request-id': request.id })
+    const { role } = request.routeOptions.config as { role?: AdminRoute['role'] }
+    if (role === undefined) return undefined // the description, and paths that are none
+    const token = /^bearer +([\x21-\x7e]+) *$/i.exec(request.headers.authorization ?? '')?.[1]
+    const login = token === undefined ? undefined : await logins.find(token)
+    if (login === undefined) {
+      if (token !== undefined) {
+        const address = request.socket.remoteAddress ?? ''
+        const delayMs = failures.failed(address)
+        if (delayMs > 0) log.warn({ address, delayMs }, 'failed logins at the admin API; its refusals are delayed')
+        await sleep(delayMs, undefined, { signal: stopping }).catch(() => undefined)
+      }
+      const detail = 'Authorization must be Bearer with an admin token; npx fleetbridge admin-tokens add makes one'
+      reply.header('www-authenticate', 'Bearer realm="fleetbridge admin"')
+      return await sendProblem(reply, adminProblem('not_authenticated', { detail, id: request.id }))
+    }
+    if (!mayDo(login.role, role)) {
+      const detail = `this needs the role ${role}, and the token ${login.name} has the role ${login.role}`
+      return await sendProblem(reply, adminProblem('not_allowed', { detail, id: request.id }))
+    }
+    request.login = login
+    return undefined
+  }
+}
+
+function addRoute(app: FastifyInstance, route: AdminRoute, pool: pg.Pool): void {
+  const { method, path, role, tag, summary, params, query, body, consumes, status, response, handle } = route
+  app.route({
+    method,
+    url: `${base}${path}`,
+    config: { role },
+    schema: {
+      tags: [tag],
+      summary,
+      description: `Role: ${role}.`,
+      security: [{ token: [] }],
+      ...(params && { params }),
+      querystring: query ?? { type: 'object', additionalProperties: false },
+      ...(body && (consumes === undefined ? { body } : { body: { content: { [consumes]: { schema: body } } } })),
+      response: { [status]: response },
+    },
+    async handler(request, reply) {
+      const { login } = request
+      if (login === null) throw new TypeError('a route without a login')
+      const by = { actor: `admin:${login.name}`, makesTenants: false }
+      const client = await pool.connect()
+      let fault: Error | undefined
+      try {
+        const { params, query, body } = request
+        const answer = await handle({
+          params: params as never,
+          query: query as never,
+          body: body as never,
+          login,
+          by,
+          client,
+        })
+        return await reply.code(status).send(answer)
+      } catch (error) {
+        // What Postgres or the network did may have left the connection in the middle of something.
+        if (refusalReason(error) === undefined) fault = error as Error
+        throw error
+      } finally {
+        client.release(fault)
+      }
+    },
+  })
+}
+
+async function onError(error: FastifyError, request: FastifyRequest, reply: FastifyReply, log: Log): Promise<unknown> {
+  const { id } = request
+  reply.headers(securityHeaders)
+  const reason = refusalReason(error)
+  if (reason !== undefined) return await sendProblem(reply, adminProblem(reason, { detail: error.message, id }))
+  if (error.validation !== undefined) {
+    const errors = error.validation.map(({ instancePath, message, params }) => ({
+      at: `${error.validationContext ?? ''}${instancePath}`,
+      message: `${message ?? 'is wrong'}${'additionalProperty' in params ? `: ${String(params.additionalProperty).slice(0, 60)}` : ''}`,
+    }))
+    const detail = errors.map(({ at, message }) => `${at} ${message}`).join('; ')
+    return await sendProblem(reply, adminProblem('invalid', { detail, id, errors }))
+  }
+  const { statusCode } = error
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
+    return await sendProblem(reply, adminProblem(codeOf(statusCode), { detail: error.message, id }))
+  if (isAway(error)) {
+    log.warn({ err: error, id }, 'the admin API cannot reach the database')
+    const detail = 'the database does not answer; come back soon'
+    reply.header('retry-after', '2')
+    return await sendProblem(reply, adminProblem('database_unavailable', { detail, id }))
+  }
+  log.error({ err: error, id, route: request.routeOptions.url }, 'a request of the admin API failed')
+  return await sendProblem(reply, adminProblem('internal', { detail: 'it failed; see the log of the gateway', id }))
+}
+
+function codeOf(status: number): AdminProblemCode {
+  return status === 413 ? 'too_large' : status === 415 ? 'unsupported' : 'invalid'
+}
+
+/** Connections that fail or end: SQLSTATE classes 08 and 57, system errors, and the timeouts of pg, which have no code. */
+function isAway(error: Error): boolean {
+  const { code } = error as { code?: string }
+  if (error instanceof pg.DatabaseError) return code !== undefined && /^(08|53|57)/.test(code)
+  if (code !== undefined) return /^E[A-Z]+$/.test(code)
+  return /timeout|terminated|not queryable/i.test(error.message)
+}
+
+async function sendProblem(reply: FastifyReply, document: AdminProblem): Promise<FastifyReply> {
+  reply.header('content-type', 'application/problem+json').serializer(JSON.stringify)
+  return await reply.code(document.status).send(document)
+}
+
+function openapi() {
+  return {
+    info: {
+      title: 'fleetbridge admin API',
+      version: '1',
+      description: 'Tenants, devices and their credentials. Errors are problem documents (RFC 9457): docs/admin.md.',
+    },
+    components: { securitySchemes: { token: { type: 'http' as const, scheme: 'bearer' } } },
+  }
+}
