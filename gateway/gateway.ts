@@ -1,10 +1,13 @@
 import { isIPv4 } from 'node:net'
+import { ClientAddresses } from '#platform/client-addresses.ts'
 import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
+import { startTlsCertificates } from '#platform/tls-certificates.ts'
 import { createAccounts } from './accounts.ts'
+import { clientCaPems } from './auth/client-certificate.ts'
 import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
@@ -12,6 +15,7 @@ import type { AckLevel, EventLog } from './event-log/event-log.ts'
 import { startKafkaEventLog } from './event-log/kafka-event-log.ts'
 import { startHttpSource } from './http/http-source.ts'
 import { startMqttSource } from './mqtt/mqtt-source.ts'
+import { createWebSocketDoor } from './mqtt/web-socket-door.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
 import { createPipeline } from './pipeline.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
@@ -35,8 +39,11 @@ export interface GatewayOptions {
 }
 
 export interface Gateway extends Handle {
+  /** Ports that are listened on; 0 for a listener that is off. */
   readonly mqttPort: number
+  readonly mqttTlsPort: number
   readonly httpPort: number
+  readonly httpTlsPort: number
   readonly eventLog: EventLog['kind']
   readonly rateLimiter: RateLimiter['kind']
   readonly ackLevel: AckLevel
@@ -60,21 +67,40 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const accounts = createAccounts(metrics)
   const normalizer = createNormalizer({ retentionMs: retentionMs(config.retention.reading), authenticator: registry })
   const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, log })
-  const http = opened.use(
-    await startHttpSource(config.http, {
-      pipeline,
-      authenticator: registry,
-      ...tools,
-      countRefused: (reason) => accounts.turnedAway('http', reason),
-    }),
-  )
+  const { clientCas } = config.auth
+  const authorities = {
+    files: clientCas.map(({ file }) => file),
+    pems: () => clientCaPems(clientCas),
+  }
+  const tls = startTlsCertificates(config.tls, { log, ...(clientCas.length > 0 && { authorities }) })
+  if (tls !== undefined) {
+    opened.use(tls)
+    metrics.gauge('fleetbridge_tls_certificate_expiry_timestamp_seconds', 'When our TLS certificate ends', () =>
+      Math.round(tls.expiresAtMs() / 1000),
+    )
+  }
+  // What MQTT and HTTP share: a failed login with one slows the next with the other.
+  const shared = {
+    pipeline,
+    authenticator: registry,
+    loginGuard: new LoginGuard(config.auth.failures),
+    addresses: new ClientAddresses(config.proxy.from),
+    tls,
+    ...tools,
+  }
   const mqtt = opened.use(
     await startMqttSource(config.mqtt, {
-      pipeline,
-      authenticator: registry,
-      loginGuard: new LoginGuard(config.auth.failures),
-      ...tools,
+      ...shared,
       countRefused: (reason) => accounts.turnedAway('mqtt', reason),
+    }),
+  )
+  const http = opened.use(
+    await startHttpSource(config.http, {
+      ...shared,
+      countRefused: (reason) => accounts.turnedAway('http', reason),
+      webSocketDoor: config.http.webSocket
+        ? createWebSocketDoor({ maxPacketBytes: config.mqtt.maxPacketBytes, accept: mqtt.accept })
+        : undefined,
     }),
   )
   // At once, so that the sources stop reading, what is held at a limit is refused, and what the log holds is still answered.
@@ -89,7 +115,9 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
       return parts.disposeAsync()
     }),
     mqttPort: mqtt.port,
+    mqttTlsPort: mqtt.tlsPort,
     httpPort: http.port,
+    httpTlsPort: http.tlsPort,
     eventLog: eventLog.kind,
     rateLimiter: rateLimiter.kind,
     // Read when asked: a Kafka that was away at the start tells its topics later.

@@ -1,14 +1,9 @@
-import { type IncomingMessage, STATUS_CODES } from 'node:http'
+import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { uuidV7 } from '#platform/uuid-v7.ts'
+import type { Unanswered } from './exchange.ts'
 import { problem } from './problem.ts'
 import { isLingering } from './respond.ts'
-
-/** A request that is not answered yet. */
-interface Unanswered {
-  readonly request: IncomingMessage
-  interrupt(refusal: { code: 'protocol_error'; detail: string; status: number }): void
-}
 
 /** What cannot be read as a request, or does not come in time. */
 export function onClientError(error: Error, socket: Socket, open: Iterable<Unanswered>): void {

@@ -16,6 +16,13 @@ import type { Room } from './room.ts'
 import type { Route } from './routes.ts'
 import { type Split, splitBody } from './split-body.ts'
 
+/** A request that has no answer yet. */
+export interface Unanswered {
+  readonly request: IncomingMessage
+  /** The gateway stops, or what follows cannot be read: it is turned away, unless it has come whole, and is the last of its connection. */
+  interrupt(refusal: Refusal): void
+}
+
 /** What all requests of the source share. */
 export interface Intake {
   readonly pipeline: Pipeline
@@ -27,7 +34,7 @@ export interface Intake {
   readonly inflater: Inflater
   readonly counts: RequestCounts
   /** Requests that are not answered yet. */
-  readonly open: Set<Exchange>
+  readonly open: Set<Unanswered>
   closing: boolean
   countRefused(reason: ReasonCode): void
   /** A request was answered, or its sender has gone. */
@@ -51,14 +58,14 @@ export interface Refusal extends Omit<ProblemOptions, 'id'> {
 }
 
 /** What Node and we keep for a request and for a message while they are in hand, roughly: a bound on bytes must see it. */
-const requestBytes = 4096
+export const requestBytes = 4096
 const messageBytes = 512
 
 /**
  * One request, from its head to its answer: reads the body within bounds, hands its messages on, collects their verdicts and answers once,
  * when the last is there or the time is up.
  */
-export class Exchange {
+export class Exchange implements Unanswered {
   readonly request: IncomingMessage
   readonly #intake: Intake
   readonly #asked: Asked
@@ -308,7 +315,7 @@ const noAnswer: Verdict = Object.freeze({
     'the event log has not answered in time. The message may still be stored: send it again, and with its own time the copy is a duplicate',
 })
 
-const noRoom: Refusal = { code: 'queue_full', detail: 'too many requests are in hand; come back soon' }
+export const noRoom: Refusal = { code: 'queue_full', detail: 'too many requests are in hand; come back soon' }
 const notGzip: Refusal = { code: 'malformed', detail: 'the body is not gzip, or not all of it' }
 const unknownEncoding: Refusal = {
   code: 'unsupported',

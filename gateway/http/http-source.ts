@@ -2,30 +2,39 @@ import {
   createServer,
   type IncomingMessage,
   METHODS,
+  type RequestListener,
   type Server,
   type ServerOptions,
   type ServerResponse,
 } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
+import type { Socket } from 'node:net'
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
+import { ClientAddresses } from '#platform/client-addresses.ts'
 import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
+import { Handshakes } from '#platform/handshakes.ts'
 import { listen } from '#platform/listen.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
+import type { TlsCertificates } from '#platform/tls-certificates.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
-import type { Authenticator, AuthRefusal } from '../auth/authenticator.ts'
-import type { Principal } from '../auth/principal.ts'
+import type { Authenticator } from '../auth/authenticator.ts'
+import { certificateShownOn } from '../auth/client-certificate.ts'
+import { LoginGuard } from '../auth/login-guard.ts'
+import type { Peer } from '../mqtt/peer.ts'
+import { type WebSocketDoor, webSocketPath } from '../mqtt/web-socket-door.ts'
 import type { Pipeline } from '../pipeline-port.ts'
 import { onClientError } from './client-error.ts'
-import { presentedBy } from './credentials.ts'
-import { Exchange, type Intake } from './exchange.ts'
+import type { Intake } from './exchange.ts'
 import { Inflater } from './inflater.ts'
+import { type Door, stoppingRefusal, takeIn } from './login.ts'
 import { type Answer, problem } from './problem.ts'
 import { RequestCounts } from './request-counts.ts'
 import { respond } from './respond.ts'
 import { Room } from './room.ts'
-import { type Route, routes, topicOf } from './routes.ts'
+import { type Route, routes } from './routes.ts'
 
 export interface HttpSourceOptions {
   readonly pipeline: Pipeline
@@ -35,6 +44,20 @@ export interface HttpSourceOptions {
   /** A request that was refused before its messages reached the pipeline. */
   readonly countRefused?: (reason: ReasonCode) => void
   readonly timeouts?: Partial<typeof timeouts>
+  /** Shared with MQTT; absent: failed logins are not slowed. */
+  readonly loginGuard?: LoginGuard
+  /** Absent: no HTTPS. */
+  readonly tls?: TlsCertificates | undefined
+  readonly addresses?: ClientAddresses
+  /** Absent: no MQTT over WebSocket. */
+  readonly webSocketDoor?: WebSocketDoor | undefined
+}
+
+export interface HttpSource extends Handle {
+  /** Of the listener without TLS; 0 when there is none. */
+  readonly port: number
+  /** Of the listener with TLS; 0 when there is none. */
+  readonly tlsPort: number
 }
 
 /** Who is slower with a head or a body gets 408. A kept connection outlives the idle minute of most balancers in front of it. */
@@ -55,10 +78,8 @@ const otherRoute = 'other'
  * Telemetry over HTTP. Credentials are looked at before a byte of the body is read, and a request is answered when all its messages are.
  * @throws {BridgeError} BRIDGE_PORT_IN_USE that names the variable
  */
-export async function startHttpSource(
-  http: Config['http'],
-  { pipeline, authenticator, log, metrics, countRefused = () => {}, timeouts: ownTimeouts }: HttpSourceOptions,
-): Promise<Handle & { readonly port: number }> {
+export async function startHttpSource(http: Config['http'], options: HttpSourceOptions): Promise<HttpSource> {
+  const { pipeline, log, metrics, countRefused = () => {}, tls, webSocketDoor } = options
   const room = new Room(Math.max(roomBytes, 2 * http.maxBodyBytes))
   const counts = new RequestCounts()
   counts.register(metrics, () => room.taken)
@@ -79,40 +100,90 @@ export async function startHttpSource(
       if (intake.closing && intake.open.size === 0) drained?.()
     },
   }
-  const { app, server } = createApp(intake, { ...timeouts, ...ownTimeouts })
-  for (const route of routes) addRoute(app, route, intake, authenticator)
+  const addresses = options.addresses ?? new ClientAddresses()
+  const door: Door = {
+    intake,
+    authenticator: options.authenticator,
+    loginGuard: options.loginGuard ?? new LoginGuard('none'),
+    addresses,
+  }
+  const serverOptions: ServerOptions = {
+    ...timeouts,
+    ...options.timeouts,
+    // Else a request that offers h2c, as Java's client does, would be taken for an upgrade, and never answered.
+    shouldUpgradeCallback: (request) => webSocketDoor?.isFor(request) === true,
+  }
+  const { app, plain, secure } = createApp(intake, http.plain, tls, serverOptions)
+  for (const route of routes) addRoute(app, route, door)
+  if (webSocketDoor !== undefined)
+    app.get(webSocketPath, (request, reply) => answerApart(intake, request, reply, needsUpgrade()))
   await app.ready()
-  const port = await listen(server, { host: http.host, port: http.port, variable: 'BRIDGE_HTTP_PORT' })
 
-  return {
-    port,
-    ...handleOf(async () => {
-      intake.closing = true
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      for (const exchange of intake.open) exchange.interrupt(doorAnswers.closing)
-      if (intake.open.size > 0) await new Promise<void>((resolve) => (drained = resolve))
-      const farewell = setTimeout(() => server.closeAllConnections(), farewellMs)
-      await closed
-      clearTimeout(farewell)
-      await app.close()
-    }),
+  const servers: Server[] = []
+  const endings: (() => void)[] = []
+  async function listenOn(server: Server | undefined, port: number, variable: string): Promise<number> {
+    if (server === undefined) return 0
+    servers.push(server)
+    if (webSocketDoor !== undefined)
+      server.on('upgrade', (request, socket, head) =>
+        webSocketDoor.upgrade(request, socket, head, peerOf(request, addresses)),
+      )
+    const handshakes = server === secure ? new Handshakes(server) : undefined
+    const endWaiting = addresses.guard(server, (_address, socket) => {
+      handshakes?.begin(socket)
+      return true
+    })
+    endings.push(endWaiting, () => handshakes?.endAll())
+    return await listen(server, { host: http.host, port, variable })
+  }
+
+  async function close(): Promise<void> {
+    intake.closing = true
+    const closed = Promise.all(servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve()))))
+    for (const end of endings) end()
+    for (const unanswered of intake.open) unanswered.interrupt(stoppingRefusal)
+    if (intake.open.size > 0) await new Promise<void>((resolve) => (drained = resolve))
+    const farewell = setTimeout(() => {
+      for (const server of servers) server.closeAllConnections()
+    }, farewellMs)
+    await closed
+    clearTimeout(farewell)
+    await app.close()
+  }
+
+  try {
+    const port = await listenOn(plain, http.port, 'BRIDGE_HTTP_PORT')
+    const tlsPort = await listenOn(secure, http.tlsPort, 'BRIDGE_HTTP_TLS_PORT')
+    return { port, tlsPort, ...handleOf(close) }
+  } catch (error) {
+    for (const server of servers) server.close()
+    throw error
   }
 }
 
-const stoppingDetail = 'the gateway is stopping; send it again, elsewhere if there is another'
-
-function createApp(intake: Intake, serverOptions: ServerOptions): { app: FastifyInstance; server: Server } {
-  let server: Server | undefined
+function createApp(
+  intake: Intake,
+  hasPlain: boolean,
+  tls: TlsCertificates | undefined,
+  serverOptions: ServerOptions,
+): { app: FastifyInstance; plain: Server | undefined; secure: Server | undefined } {
+  let plain: Server | undefined
+  let secure: Server | undefined
+  const onError = (error: Error, socket: Socket) => onClientError(error, socket, intake.open)
+  function createServers(handler: RequestListener): Server {
+    if (hasPlain) plain = withLimits(createServer(serverOptions, handler))
+    if (tls !== undefined) secure = withLimits(createSecure(serverOptions, tls, handler))
+    // Fastify wants a server; without any listener of ours it gets one that nobody reaches.
+    const own = plain ?? secure ?? createServer(serverOptions, handler)
+    if (secure !== undefined && secure !== own) secure.on('clientError', onError)
+    return own
+  }
   const app = fastify({
     // A line a request costs more than the request, and its path may hold a token.
     logger: false,
     exposeHeadRoutes: false,
-    serverFactory: (handler) => {
-      server = createServer(serverOptions, handler)
-      server.maxConnections = maxConnections
-      return server
-    },
-    clientErrorHandler: (error, socket) => onClientError(error, socket, intake.open),
+    serverFactory: createServers,
+    clientErrorHandler: (error, socket) => onError(error, socket as Socket),
     routerOptions: {
       maxParamLength: 16_384, // the head is bounded already, and a device id that is too long has an answer of its own
     },
@@ -135,9 +206,22 @@ function createApp(intake: Intake, serverOptions: ServerOptions): { app: Fastify
     intake.log.error({ err: error, route: request.routeOptions.url, id }, 'a request failed')
     answerApart(intake, request, reply, problem('internal', { detail: 'the gateway failed; see its log', id }))
   })
-  if (server === undefined) throw new TypeError('Fastify made no server')
+  return { app, plain, secure }
+}
+
+function createSecure(options: ServerOptions, tls: TlsCertificates, handler: RequestListener): Server {
+  const server = createSecureServer({ ...options, ...tls.serverOptions() }, handler)
+  // Node hands a failed handshake to `clientError`, whose answer nobody could read.
+  server.removeAllListeners('tlsClientError')
+  server.on('tlsClientError', (_error, socket) => socket.destroy())
+  tls.follow(server)
+  return server
+}
+
+function withLimits<Kind extends Server>(server: Kind): Kind {
+  server.maxConnections = maxConnections
   withExpectations(server)
-  return { app, server }
+  return server
 }
 
 /** The client waits before it sends the body; it is told to go on once its credentials are good (RFC 9110 §10.1.1). */
@@ -151,11 +235,12 @@ function withExpectations(server: Server): void {
   })
 }
 
-function addRoute(app: FastifyInstance, route: Route, intake: Intake, authenticator: Authenticator): void {
+function addRoute(app: FastifyInstance, route: Route, door: Door): void {
   const { pattern } = route
+  const { intake } = door
   app.post(pattern, (request, reply) => {
     reply.hijack()
-    takeIn(route, intake, authenticator, request, reply.raw)
+    takeIn(door, { route, ...(request.params as { token?: string; device?: string }) }, request.raw, reply.raw)
   })
   const others = METHODS.filter((method) => method !== 'POST' && method !== 'CONNECT')
   app.route({
@@ -168,49 +253,27 @@ function addRoute(app: FastifyInstance, route: Route, intake: Intake, authentica
   })
 }
 
-function takeIn(
-  route: Route,
-  intake: Intake,
-  authenticator: Authenticator,
-  { raw, params }: FastifyRequest,
-  response: ServerResponse,
-): void {
-  const { token: pathToken, device } = params as { token?: string; device?: string }
-  const presented = presentedBy(raw.headers.authorization)
-  const token = route.tokenInPath ? pathToken : presented.token
-  const principal = intake.closing
-    ? 'closing'
-    : (authenticator.authenticate({
-        secret: token,
-        username: route.tokenInPath ? undefined : presented.username,
-      }) as Principal | AuthRefusal)
-  if (typeof principal === 'string') {
-    const { code, detail } = doorAnswers[principal]
-    intake.countRefused(code)
-    const answer = problem(code, { detail, id: uuidV7(), ...(code in challenged && { headers: challenge }) })
-    intake.counts.count(route.pattern, answer.status)
-    respond(raw, response, answer, intake.closing)
-  } else new Exchange(intake, { route, principal, device, topic: topicOf(route, raw.url ?? '') }, raw, response).start()
-}
-
-const doorAnswers = {
-  unknown: {
-    code: 'not_authenticated',
-    detail: 'Authorization must be Bearer, Token or Basic (password = token) with a token that is known here',
-  },
-  disabled: { code: 'credential_disabled', detail: 'the token is known, but disabled, revoked or expired' },
-  unavailable: { code: 'credentials_unavailable', detail: 'credentials could not be loaded yet; come back soon' },
-  closing: { code: 'shutting_down', detail: stoppingDetail },
-} as const
-
-const challenged = { not_authenticated: true, credential_disabled: true }
-const challenge = { 'www-authenticate': 'Bearer realm="fleetbridge", Basic realm="fleetbridge", charset="UTF-8"' }
 const allow = 'OPTIONS, POST'
 const optionsAnswer: Answer = { status: 204, headers: { allow }, body: '' }
 
 function wrongMethod(): Answer {
   const detail = 'telemetry is sent with POST'
   return problem('protocol_error', { detail, id: uuidV7(), status: 405, headers: { allow } })
+}
+
+function needsUpgrade(): Answer {
+  const detail = 'MQTT over WebSocket is spoken here: upgrade, with the subprotocol mqtt'
+  return problem('protocol_error', { detail, id: uuidV7(), status: 426, headers: { upgrade: 'websocket' } })
+}
+
+function peerOf(request: IncomingMessage, addresses: ClientAddresses): Peer {
+  const { socket, headers } = request
+  return {
+    address: addresses.of(socket),
+    transport: 'encrypted' in socket ? 'wss' : 'ws',
+    // A browser shows the user's certificate for whatever page it is on, and tells that page's origin.
+    certificate: headers.origin === undefined ? certificateShownOn(socket) : undefined,
+  }
 }
 
 function badPath(): Answer {

@@ -1,7 +1,9 @@
 import type { Counter } from 'prom-client'
+import type { ClientAddresses } from '#platform/client-addresses.ts'
 import type { Config } from '#platform/config-schema.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
+import type { TlsCertificates } from '#platform/tls-certificates.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
@@ -31,6 +33,9 @@ export interface MqttSourceOptions {
   readonly countRefused?: (reason: ReasonCode) => void
   /** Shared with HTTP; absent: failed logins are not slowed. */
   readonly loginGuard?: LoginGuard
+  /** Absent: no listener with TLS. */
+  readonly tls?: TlsCertificates | undefined
+  readonly addresses?: ClientAddresses
 }
 
 /** A connection that was let in. */
