@@ -108,7 +108,7 @@ async function front(): Promise<number> {
       allows: () => false,
     }),
     isLive: () => true,
-  clientCertificateOf: () => undefined,
+    clientCertificateOf: () => undefined,
     onChange: () => () => {},
     admitDevice: () => 'admitted',
   }

@@ -66,7 +66,7 @@ async function compare(): Promise<void> {
       authenticator: {
         authenticate: () => principal,
         isLive: () => true,
-  clientCertificateOf: () => undefined,
+        clientCertificateOf: () => undefined,
         onChange: () => () => {},
         admitDevice: () => 'admitted',
       },

@@ -167,7 +167,8 @@ function presentedIn(
 ): Presented {
   if (route.tokenInPath) return { secret: token }
   const { authorization, origin } = headers
-  if (authorization === undefined && origin === undefined) return { certificate: certificateShownOn(socket, authenticator) }
+  if (authorization === undefined && origin === undefined)
+    return { certificate: certificateShownOn(socket, authenticator) }
   const presented = presentedBy(authorization)
   return { secret: presented.token, username: presented.username }
 }

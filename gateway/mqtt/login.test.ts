@@ -1,6 +1,6 @@
 import type { IConnackPacket } from 'mqtt-packet'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Authenticator, ClientCertificate, AuthRefusal, Presented } from '../auth/authenticator.ts'
+import type { Authenticator, AuthRefusal, ClientCertificate, Presented } from '../auth/authenticator.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
 import type { Principal } from '../auth/principal.ts'
 import { readConnect } from './connect.ts'

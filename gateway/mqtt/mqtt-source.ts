@@ -79,7 +79,12 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
 
   function openSecure(socket: TLSSocket): void {
     if (front.isClosing) socket.destroy()
-    else open(socket, { address: addresses.of(socket), transport: 'tls', certificate: certificateShownOn(socket, options.authenticator) })
+    else
+      open(socket, {
+        address: addresses.of(socket),
+        transport: 'tls',
+        certificate: certificateShownOn(socket, options.authenticator),
+      })
   }
 
   async function listenOn(server: Server, admits: typeof admit, port: number, variable: string): Promise<number> {
