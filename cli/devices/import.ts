@@ -64,13 +64,13 @@ async function run(client: pg.Client, { csv, options, tokens, rejects, json }: R
   try {
     for await (const { rows, rejected } of csv.batches) {
       const batch = await importBatch(client, byUser, rows, options)
-      await tokens.write(tokenLines(batch, csv.namesTenants))
-      const all = [...rejected, ...batch.rejected].sort((one, other) => one.line - other.line)
-      await rejects.write(all.map(rejectLine))
       counts.added += batch.added.length
       counts.renewed += batch.renewed.length
       counts.skipped += batch.skipped
-      counts.rejected += all.length
+      counts.rejected += rejected.length + batch.rejected.length
+      await tokens.write(tokenLines(batch, csv.namesTenants))
+      const all = [...rejected, ...batch.rejected].sort((one, other) => one.line - other.line)
+      await rejects.write(all.map(rejectLine))
       progress.step()
       if (interrupted) break
     }

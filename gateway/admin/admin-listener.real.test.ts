@@ -248,6 +248,26 @@ describe('requests', () => {
     expect(xml.status).toBe(415)
   })
 
+  it.each([
+    ['nested deep', `${'['.repeat(500_000)}${']'.repeat(500_000)}`],
+    ['nested deep where an array belongs', `{"devices":${'['.repeat(400_000)}${']'.repeat(400_000)}}`],
+    ['many keys', `{${Array.from({ length: 60_000 }, (_, index) => `"k${index}":1`).join()}}`],
+    ['the prototype', '{"tenant":"acme","__proto__":{"role":"admin"}}'],
+    ['the constructor', '{"tenant":"acme","constructor":{"prototype":{"role":"admin"}}}'],
+    ['cut off', '{"tenant":"ac'],
+    ['nothing', ''],
+    ['null', 'null'],
+    ['bytes that are no UTF-8', Buffer.from('7b2274656e616e74223a22ff227d', 'hex')],
+  ])('a hostile body is 400 and harms nothing: %s', async (_what, body) => {
+    for (const path of ['/tenants', '/devices', '/credentials', '/admin-tokens']) {
+      const headers = { authorization: `Bearer ${ownToken}`, 'content-type': 'application/json' }
+      const answer = await fetch(`${base}${path}`, { method: 'POST', headers, body: new Uint8Array(Buffer.from(body)) })
+      expect(answer.status, path).toBe(400)
+      expect(await answer.json()).toMatchObject({ code: 'invalid' })
+    }
+    expect((await ask('GET', '/whoami', ownToken)).status).toBe(200)
+  })
+
   it('lets nobody keep, frame or guess at answers, and answers no other origin', async () => {
     for (const path of ['/whoami', '/nothing', '/openapi.json']) {
       const { headers } = await ask('GET', path, path === '/whoami' ? ownToken : undefined)

@@ -8,14 +8,17 @@ import { type Handle, handleOf } from '#platform/handle.ts'
 import { listen } from '#platform/listen.ts'
 import type { Log } from '#platform/log.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
+import { answerError, securityHeaders, sendProblem } from './answer-error.ts'
 import { FailedLogins } from './failed-logins.ts'
 import { type Login, Logins, type OwnToken } from './logins.ts'
-import { type AdminProblem, type AdminProblemCode, adminProblem } from './problem.ts'
+import { adminProblem } from './problem.ts'
 import { refusalReason } from './registry/refusal.ts'
 import { type AdminRoute, mayDo } from './route.ts'
+import { adminTokenRoutes } from './routes/admin-tokens.ts'
+import { auditRoutes } from './routes/audit.ts'
 import { credentialRoutes } from './routes/credentials.ts'
 import { deviceRoutes } from './routes/devices.ts'
-import { adminTokenRoutes, auditRoutes, tenantRoutes } from './routes/others.ts'
+import { tenantRoutes } from './routes/tenants.ts'
 
 export interface AdminListenerOptions {
   readonly databaseUrl: string
@@ -43,14 +46,6 @@ const timeouts = {
 const maxConnections = 200
 /** After the last answer, for clients to read theirs and go. */
 const farewellMs = 500
-
-/** Answers hold secrets and say who may do what: no cache keeps them, and no page shows or guesses at them. */
-const securityHeaders = {
-  'cache-control': 'no-store',
-  'x-content-type-options': 'nosniff',
-  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-  'referrer-policy': 'no-referrer',
-}
 
 /**
  * The admin API: tenants, devices, credentials, admin tokens and the audit, for whoever has a token of the needed role.
@@ -116,7 +111,7 @@ function createApp(log: Log): { app: FastifyInstance; server: Server } {
       server.maxConnections = maxConnections
       return server
     },
-    frameworkErrors: (error, request, reply) => void onError(error, request, reply, log),
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply, log),
   })
   app.removeContentTypeParser('text/plain')
   app.addContentTypeParser('text/csv', { parseAs: 'buffer' }, (_request, body, done) => {
@@ -130,7 +125,7 @@ function createApp(log: Log): { app: FastifyInstance; server: Server } {
   app.setNotFoundHandler((request, reply) =>
     sendProblem(reply, adminProblem('not_found', { detail: 'there is nothing at this path', id: request.id })),
   )
-  app.setErrorHandler((error: FastifyError, request, reply) => onError(error, request, reply, log))
+  app.setErrorHandler((error: FastifyError, request, reply) => answerError(error, request, reply, log))
   if (server === undefined) throw new TypeError('Fastify made no server')
   return { app, server }
 }
@@ -212,49 +207,6 @@ function addRoute(app: FastifyInstance, route: AdminRoute, pool: pg.Pool): void 
       }
     },
   })
-}
-
-async function onError(error: FastifyError, request: FastifyRequest, reply: FastifyReply, log: Log): Promise<unknown> {
-  const { id } = request
-  reply.headers(securityHeaders)
-  const reason = refusalReason(error)
-  if (reason !== undefined) return await sendProblem(reply, adminProblem(reason, { detail: error.message, id }))
-  if (error.validation !== undefined) {
-    const errors = error.validation.map(({ instancePath, message, params }) => ({
-      at: `${error.validationContext ?? ''}${instancePath}`,
-      message: `${message ?? 'is wrong'}${'additionalProperty' in params ? `: ${String(params.additionalProperty).slice(0, 60)}` : ''}`,
-    }))
-    const detail = errors.map(({ at, message }) => `${at} ${message}`).join('; ')
-    return await sendProblem(reply, adminProblem('invalid', { detail, id, errors }))
-  }
-  const { statusCode } = error
-  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
-    return await sendProblem(reply, adminProblem(codeOf(statusCode), { detail: error.message, id }))
-  if (isAway(error)) {
-    log.warn({ err: error, id }, 'the admin API cannot reach the database')
-    const detail = 'the database does not answer; come back soon'
-    reply.header('retry-after', '2')
-    return await sendProblem(reply, adminProblem('database_unavailable', { detail, id }))
-  }
-  log.error({ err: error, id, route: request.routeOptions.url }, 'a request of the admin API failed')
-  return await sendProblem(reply, adminProblem('internal', { detail: 'it failed; see the log of the gateway', id }))
-}
-
-function codeOf(status: number): AdminProblemCode {
-  return status === 413 ? 'too_large' : status === 415 ? 'unsupported' : 'invalid'
-}
-
-/** Connections that fail or end: SQLSTATE classes 08 and 57, system errors, and the timeouts of pg, which have no code. */
-function isAway(error: Error): boolean {
-  const { code } = error as { code?: string }
-  if (error instanceof pg.DatabaseError) return code !== undefined && /^(08|53|57)/.test(code)
-  if (code !== undefined) return /^E[A-Z]+$/.test(code)
-  return /timeout|terminated|not queryable/i.test(error.message)
-}
-
-async function sendProblem(reply: FastifyReply, document: AdminProblem): Promise<FastifyReply> {
-  reply.header('content-type', 'application/problem+json').serializer(JSON.stringify)
-  return await reply.code(document.status).send(document)
 }
 
 function openapi() {

@@ -230,6 +230,22 @@ describe('refusals are visible', () => {
   })
 })
 
+it("the gateway's admin API takes tokens of the table, and what it disables is refused within two seconds", async () => {
+  const admin = await stack.addAdmin('path-test')
+  const ask = async (path: string, init: RequestInit = {}) => {
+    const headers = { authorization: `Bearer ${admin}`, 'content-type': 'application/json' }
+    const answer = await fetch(`${await stack.gatewayAdmin()}/admin/v1${path}`, { headers, ...init })
+    return (await answer.json()) as { devices?: { token: string }[]; changed?: boolean }
+  }
+  const made = await ask('/devices', { method: 'POST', body: '{"devices":[{"device":"by-api"}]}' })
+  const token = made.devices?.[0]?.token ?? ''
+  const status = async () => (await post('/v1/telemetry', token, '{"values":{"n":1}}')).status
+  await within(async () => expect(await status()).toBe(202))
+  const headers = { authorization: `Bearer ${admin}` }
+  expect(await ask('/devices/by-api/disable', { method: 'POST', headers })).toEqual({ changed: true })
+  await within(async () => expect(await status()).toBe(401), 2000)
+})
+
 it('order per device under load: rows have the order in which each device sent', async () => {
   const seed = Date.now() % 100_000
   console.info(`order under load: seed ${seed}`)

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { addDevices, addFleetCredential } from '#cli/registry.ts'
+import { addAdminToken } from '#gateway/admin/registry/admin-tokens.ts'
 import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
 import { freePort } from '#test/servers/server-process.ts'
 import { BridgeProcess, run } from './process.ts'
@@ -87,6 +88,18 @@ export class Stack implements AsyncDisposable {
     return this.#registered(
       async (client) => (await addFleetCredential(client, { tenant: 'default', name, pattern: undefined })).token,
     )
+  }
+
+  async addAdmin(name: string): Promise<string> {
+    const by = { actor: 'cli:test', makesTenants: false }
+    return this.#registered(async (client) => (await addAdminToken(client, by, { name, role: 'admin' })).token)
+  }
+
+  /** Where the gateway serves the admin API: a free port, named in its start line. */
+  async gatewayAdmin(): Promise<string> {
+    const named = () => / admin (http:\/\/\S+)/.exec(this.gateway.output)?.[1]
+    await this.gateway.until('it names the admin API', () => named() !== undefined)
+    return named() as string
   }
 
   /** The registry's own functions, without a process for each; a moment later the gateway knows what they wrote. */
