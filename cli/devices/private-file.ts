@@ -19,11 +19,10 @@ export async function openPrivateFile(path: string, header: string): Promise<Lin
     throw new BridgeError('BRIDGE_USAGE', `${path} cannot be written: ${(error as Error).message}`, { cause: error })
   }
   try {
-    const { size } = await file.stat()
-    if (size === 0) {
-      await file.chmod(0o600) // it may have been made empty by somebody with another umask
-      await file.appendFile(`${header}\n`)
-    } else {
+    const stat = await file.stat()
+    if (stat.isFile()) await file.chmod(0o600) // one that was there may be open to others
+    if (stat.size === 0) await file.appendFile(`${header}\n`)
+    else {
       const start = Buffer.alloc(Buffer.byteLength(header) + 1)
       await file.read(start, 0, start.length, 0)
       if (start.toString() !== `${header}\n`)

@@ -11,6 +11,7 @@ const ownToken = newAdminToken()
 const opened = new AsyncDisposableStack()
 let client: pg.Client
 let base: string
+let databaseUrl: string
 let tokens: Record<AdminRole, string>
 let numbered = 0
 
@@ -23,15 +24,18 @@ beforeAll(async () => {
   const token = async (role: AdminRole) =>
     (await addAdminToken(client, { actor: 'cli:test', makesTenants: false }, { name: `a-${role}`, role })).token
   tokens = { viewer: await token('viewer'), operator: await token('operator'), admin: await token('admin') }
-  const listener = opened.use(
-    await startAdminListener(
-      { host: '127.0.0.1', port: 0 },
-      { databaseUrl: url, ownToken: { name: 'config', token: ownToken }, log: silentLog },
-    ),
-  )
-  base = `http://127.0.0.1:${listener.port}/admin/v1`
+  databaseUrl = url
+  base = await aListener()
 })
 afterAll(() => opened.disposeAsync())
+
+/** @returns where it serves */
+async function aListener(): Promise<string> {
+  const own = { name: 'config', token: ownToken } as const
+  const at = { host: '127.0.0.1', port: 0 }
+  const { port } = opened.use(await startAdminListener(at, { databaseUrl, ownToken: own, log: silentLog }))
+  return `http://127.0.0.1:${port}/admin/v1`
+}
 
 interface Answer {
   readonly status: number
@@ -40,9 +44,15 @@ interface Answer {
   readonly body: any
 }
 
-async function ask(method: string, path: string, token: string | undefined, body?: unknown): Promise<Answer> {
+async function ask(
+  method: string,
+  path: string,
+  token: string | undefined,
+  body?: unknown,
+  at = base,
+): Promise<Answer> {
   const csv = typeof body === 'string'
-  const answer = await fetch(`${base}${path}`, {
+  const answer = await fetch(`${at}${path}`, {
     method,
     headers: {
       ...(token !== undefined && { authorization: `Bearer ${token}` }),
@@ -156,6 +166,7 @@ describe('logins', () => {
 
   it('refuses what is no token of this API, and waits longer each time, but never for a right one', async () => {
     const device = await aDevice()
+    const at = await aListener() // where nobody has failed before
     const { token: deviceToken } = (await ask('POST', '/credentials', ownToken, { device })).body
     const wrong = [
       deviceToken,
@@ -168,7 +179,7 @@ describe('logins', () => {
     const delays: number[] = []
     for (const token of wrong) {
       const startMs = performance.now()
-      const answer = await ask('GET', '/whoami', token)
+      const answer = await ask('GET', '/whoami', token, undefined, at)
       delays.push(performance.now() - startMs)
       expect(answer).toMatchObject({ status: 401, body: { code: 'not_authenticated' } })
       expect(answer.headers.get('www-authenticate')).toMatch(/^Bearer/)
@@ -176,7 +187,7 @@ describe('logins', () => {
     expect(delays[3], 'the fourth').toBeGreaterThan(95)
     expect(delays[5], 'the sixth').toBeGreaterThan(395)
     const startMs = performance.now()
-    expect((await ask('GET', '/whoami', tokens.viewer)).status).toBe(200)
+    expect((await ask('GET', '/whoami', tokens.viewer, undefined, at)).status).toBe(200)
     expect(performance.now() - startMs).toBeLessThan(350)
   })
 })
@@ -321,6 +332,17 @@ describe('what is done', () => {
     const second = (await ask('GET', `/devices?prefix=page/&limit=2&after=${first.next}`, tokens.viewer)).body
     expect(second).toMatchObject({ devices: [{ device: 'page/c/d' }], next: null })
     expect((await ask('GET', '/devices?status=disabled&prefix=page/', tokens.viewer)).body.devices).toHaveLength(1)
+  })
+
+  it('takes names with a meaning in JavaScript as names', async () => {
+    const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty']
+    const made = await ask('POST', '/devices', ownToken, { devices: names.map((device) => ({ device })) })
+    expect(made.body.devices.map(({ device }: { device: string }) => device)).toEqual(names)
+    for (const device of names) {
+      expect((await ask('GET', `/devices/${device}`, tokens.viewer)).body).toMatchObject({ device, status: 'enabled' })
+      expect((await ask('POST', `/devices/${device}/disable`, tokens.operator)).body).toEqual({ changed: true })
+    }
+    expect((await ask('GET', '/devices?__proto__=x', tokens.viewer)).status).toBe(400)
   })
 
   it('imports a CSV and says what became of each line', async () => {

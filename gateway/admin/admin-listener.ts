@@ -73,6 +73,8 @@ export async function startAdminListener(
   app.get(`${base}/openapi.json`, { schema: { hide: true } }, () => app.swagger())
   await app.ready()
   opened.defer(() => app.close())
+  if (!/^(127\.|::1$|localhost$)/.test(host))
+    log.warn({ host }, 'the admin API speaks plain HTTP: put TLS in front of it, or leave it on 127.0.0.1')
   const bound = await listen(server, { host, port, variable: 'BRIDGE_ADMIN_PORT' })
   opened.defer(async () => {
     stopping.abort()

@@ -1,3 +1,4 @@
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -70,6 +71,8 @@ it('commands that need a running instance say so, for people and for programs', 
     ['devices', 'add', 'pump-1'],
     ['devices', 'list'],
     ['credentials', 'add', '--fleet'],
+    ['tenants', 'list'],
+    ['admin-tokens', 'list'],
   ]) {
     const failure = await failing(args, nowhere)
     expect(failure).toMatchObject({ code: 1, output: expect.stringContaining('error BRIDGE_NOT_RUNNING: ') })
@@ -84,6 +87,8 @@ it('what is not understood ends with 2', async () => {
     ['devices', 'add'],
     ['devices', 'add', '--count', 'many'],
     ['credentials', 'add'],
+    ['credentials', 'rotate'],
+    ['devices', 'import', '/nowhere.csv'],
     ['up', '--loud'],
   ])
     expect((await failing(args, {})).code, args.join(' ')).toBe(2)
@@ -132,6 +137,38 @@ it('devices and credentials work on DATABASE_URL', async () => {
       ),
     ),
   ).toEqual([{ t: '2026-01-01 00:00:00.000001+00', f: 1.5, n: null }])
+})
+
+it('a fleet is imported, again without harm, and a bad line is told', async () => {
+  await using database = await freshDatabase()
+  const env = { DATABASE_URL: database.url }
+  await run(['init'], env)
+  const folder = mkdtempSync(join(tmpdir(), 'fleetbridge-import-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const [fleet, tokens, rejects] = ['fleet.csv', 'tokens.csv', 'rejects.csv'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ]
+  const ids = Array.from({ length: 1500 }, (_, index) => `meter-${index}`)
+  writeFileSync(fleet, `device,site\n${ids.map((id) => `${id},north`).join('\n')}\n`)
+  const counts = JSON.parse(await run(['devices', 'import', fleet, '--out', tokens, '--json'], env))
+  expect(counts).toEqual({ added: 1500, renewed: 0, skipped: 0, rejected: 0, interrupted: false })
+  expect(readFileSync(tokens, 'utf8').trim().split('\n')).toHaveLength(1501)
+  expect(statSync(tokens).mode & 0o777).toBe(0o600)
+  appendFileSync(fleet, 'a+b,north\nlate,north\n')
+  const again = await failing(['devices', 'import', fleet, '--out', tokens, '--rejects', rejects], env)
+  expect(again).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/1 added, 1500 were there already, 1 rejected/),
+  })
+  expect(readFileSync(tokens, 'utf8')).toMatch(/late,fb_[\w-]{43}\n$/)
+  expect(readFileSync(rejects, 'utf8')).toMatch(/^line,device,reason\n1502,a\+b,/)
+  const exported = await run(['devices', 'export'], env)
+  expect(exported.split('\n').slice(0, 2)).toEqual([
+    'device,type,site,tenant,status,created',
+    expect.stringMatching(/^meter-0,,north,default,enabled,2/),
+  ])
 })
 
 async function failing(

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -57,12 +57,14 @@ it('a second start keeps data, token and ports; Ctrl-C ends the first with 0 and
   const first = await start(dataDir)
   const before = await status(dataDir)
   await send(before, tokenIn(first.output), 7)
+  const { adminToken } = secrets(dataDir)
   expect(await first.stop('SIGINT')).toBe(0)
   expect(isAlive(before.pids.postgres)).toBe(false)
   expect(existsSync(join(dataDir, 'state.json'))).toBe(false)
   const second = await start(dataDir)
   expect(tokenIn(second.output)).toBe(tokenIn(first.output))
   expect((await status(dataDir)).databaseUrl).toBe(before.databaseUrl)
+  expect(secrets(dataDir).adminToken).toBe(adminToken)
   expect(await values(dataDir)).toEqual([7])
   expect(await second.stop('SIGTERM')).toBe(0)
 })
@@ -81,6 +83,10 @@ it('writes down what it is for programs, where others do not read it', async () 
     ackLevel: 'committed',
     pids: { fleetbridge: up.pid, postgres: expect.any(Number) },
   })
+  expect(await adminOf(dataDir)).toEqual({ name: 'up', role: 'admin' })
+  const { adminToken } = secrets(dataDir)
+  expect(up.output, 'the box names where it lies and not the token').toContain('adminToken in ')
+  expect(up.output).not.toContain(adminToken)
   const mode = (name: string) => (statSync(join(dataDir, name)).mode & 0o777).toString(8)
   expect([mode('.'), mode('secrets.json'), mode('state.json'), mode('postgres')]).toEqual(['711', '600', '600', '700'])
 })
@@ -227,6 +233,7 @@ it('runs from an older Node by the packaged one: exit codes, signals, and its en
 
 interface Status {
   readonly http: string
+  readonly admin: string
   readonly databaseUrl: string
   readonly pids: { readonly fleetbridge: number; readonly postgres: number }
 }
@@ -240,6 +247,17 @@ async function start(dataDir: string, env: NodeJS.ProcessEnv = {}): Promise<Brid
 
 async function status(dataDir: string): Promise<Status> {
   return JSON.parse(await run(['status', '--json'], { BRIDGE_DATA_DIR: dataDir })) as Status
+}
+
+function secrets(dataDir: string): { adminToken: string } {
+  return JSON.parse(readFileSync(join(dataDir, 'secrets.json'), 'utf8'))
+}
+
+async function adminOf(dataDir: string): Promise<unknown> {
+  const answer = await fetch(`${(await status(dataDir)).admin}/admin/v1/whoami`, {
+    headers: { authorization: `Bearer ${secrets(dataDir).adminToken}` },
+  })
+  return await answer.json()
 }
 
 async function values(dataDir: string): Promise<number[]> {

@@ -12,19 +12,20 @@ const checkout = fileURLToPath(new URL('../..', import.meta.url))
 let dataDir: string
 let instance: BridgeProcess
 let env: NodeJS.ProcessEnv
-const ports = { mqtt: 0, http: 0 }
+const ports = { mqtt: 0, http: 0, admin: 0 }
 
 beforeAll(async () => {
   await needProgram('mosquitto_pub', ['--help'], 'apt-get install -y mosquitto-clients')
   dataDir = await mkdtemp(join(tmpdir(), 'fleetbridge-readme-'))
   ports.mqtt = await freePort()
   ports.http = await freePort()
+  ports.admin = await freePort()
   env = {
     BRIDGE_DATA_DIR: dataDir,
     BRIDGE_MQTT_PORT: String(ports.mqtt),
     BRIDGE_HTTP_PORT: String(ports.http),
     BRIDGE_OPS_PORT: '0',
-    BRIDGE_ADMIN_PORT: '0',
+    BRIDGE_ADMIN_PORT: String(ports.admin),
   }
   instance = new BridgeProcess(['up'], env)
   await instance.until('the instance waits for a message', () =>
@@ -48,6 +49,8 @@ async function linesOf(page: string, device: string, section = ''): Promise<stri
     .join('')
     .replace(/-h localhost( -p 1883)?/g, `-h localhost -p ${ports.mqtt}`)
     .replaceAll('localhost:8080', `localhost:${ports.http}`)
+    .replaceAll('localhost:8082', `localhost:${ports.admin}`)
+    .replaceAll('/tmp/', `${dataDir}/`)
     .replaceAll('pump-1', device)
 }
 
@@ -114,6 +117,16 @@ it('docs/devices/mosquitto.md and tasmota.md: their lines as written give rows',
   expect(await rows('page-mosquitto')).toMatch(/temperature +21\.5 +Cel[\s\S]*running +true/)
   // It publishes with QoS 0: the row may come a moment after the program has ended.
   await expect.poll(() => rows('plug-1'), { timeout: 20_000 }).toMatch(/AM2301\.Humidity +48\.2/)
+})
+
+it('docs/admin.md: its lines as written work', { timeout: 90_000 }, async () => {
+  const stdout = await shell(await linesOf('docs/admin.md', 'page-admin'))
+  expect(stdout).toMatch(/revoked [3-9]/)
+  expect(stdout).toContain('{"name":"me","role":"admin"}')
+  expect(stdout).toContain('{"changed":true}')
+  expect(stdout).toMatch(/admin:me +device\.disable +default +pump-21/)
+  const tokens = await readFile(join(dataDir, 'tokens.csv'), 'utf8')
+  expect(tokens).toMatch(/^device,token\n\S+1,fb_[\w-]{43}\n\S+2,fb_[\w-]{43}\n$/)
 })
 
 it('every page that the README links to exists', async () => {

@@ -1,0 +1,25 @@
+import type { Command } from 'commander'
+import { expect, it } from 'vitest'
+import { createAdminTokensCommand } from './admin-tokens.ts'
+import { createCredentialsCommand } from './credentials.ts'
+import { createDevicesCommand } from './devices.ts'
+import { createTenantsCommand } from './tenants.ts'
+
+const commands = [
+  createDevicesCommand(),
+  createCredentialsCommand(),
+  createTenantsCommand(),
+  createAdminTokensCommand(),
+].flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
+
+function helpOf(command: Command): string {
+  let help = ''
+  command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp()
+  return help
+}
+
+it.each(commands)('$name has a help with an example of itself, and --json', ({ name, command }) => {
+  const help = helpOf(command)
+  expect(help).toContain(`npx fleetbridge ${name}`)
+  expect(help).toContain('--json')
+})
