@@ -43,6 +43,13 @@ it('goes by the ports of the running instance, and by localhost where it listens
     mqttTlsPort: 48883,
     httpsUrl: 'https://gateway.example:48443',
   })
+  const plain = connectionOf(withTls(certFile), { ...running, https: null }, {})
+  expect(plain, 'it was started without').not.toHaveProperty('mqttTlsPort')
+  expect(plain).not.toHaveProperty('ca')
+})
+
+it('does not guess a port that is picked at the start', () => {
+  expect(() => connectionOf(settings({ BRIDGE_MQTT_PORT: '0' }), undefined, {})).toThrow(/picked at the start/)
 })
 
 it('writes an IPv6 address with brackets in URLs only', () => {

@@ -28,9 +28,10 @@ export function connectionOf(
 ): Omit<SnippetFacts, 'device' | 'token'> {
   const host = wished === undefined ? ownName(config.mqtt.host) : checkedHost(wished)
   const { certFile } = config.tls
-  const tls = certFile !== undefined
-  const mqttTlsPort = portOf(running?.mqtts) ?? (tls ? config.mqtt.tlsPort : undefined)
-  const httpsPort = portOf(running?.https) ?? (tls ? config.http.tlsPort : undefined)
+  const tlsPort = (url: string | null | undefined, { tlsPort: configured }: { readonly tlsPort: number }) =>
+    url !== undefined ? portOf(url) : certFile !== undefined ? configured : undefined
+  const mqttTlsPort = tlsPort(running?.mqtts, config.mqtt)
+  const httpsPort = tlsPort(running?.https, config.http)
   const inUrl = host.includes(':') ? `[${host}]` : host
   const authority =
     mqttTlsPort === undefined && httpsPort === undefined
@@ -38,10 +39,17 @@ export function connectionOf(
       : ca !== undefined
         ? authorityIn(ca)
         : ownAuthority(certFile)
+  const mqttPort = portOf(running?.mqtt) ?? config.mqtt.port
+  const httpPort = portOf(running?.http) ?? config.http.port
+  if ([mqttTlsPort ?? mqttPort, httpsPort ?? httpPort].includes(0))
+    throw new BridgeError(
+      'BRIDGE_USAGE',
+      'a port is 0, so it is picked at the start, and nothing runs on this data folder that would tell it. Start it first (npm start), or set BRIDGE_DATA_DIR',
+    )
   return {
     host,
-    mqttPort: portOf(running?.mqtt) ?? config.mqtt.port,
-    httpUrl: `http://${inUrl}:${portOf(running?.http) ?? config.http.port}`,
+    mqttPort,
+    httpUrl: `http://${inUrl}:${httpPort}`,
     ...(mqttTlsPort !== undefined && { mqttTlsPort }),
     ...(httpsPort !== undefined && { httpsUrl: `https://${inUrl}:${httpsPort}` }),
     ...(authority !== undefined && { ca: authority }),

@@ -15,11 +15,6 @@ export function pythonString(text: string): string {
   return literal(text, (character) => `\\U${(character.codePointAt(0) as number).toString(16).padStart(8, '0')}`)
 }
 
-/** A word of a POSIX shell. */
-export function shellWord(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`
-}
-
 /** For a comment of one line. The quotes keep a backslash off the line's end, where C would go on with the next one. */
 export function inComment(text: string): string {
   return `"${[...text].map((character) => (plain.test(character) ? character : '?')).join('')}"`

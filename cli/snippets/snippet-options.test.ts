@@ -38,8 +38,8 @@ async function printed(flags: SnippetFlags, ...devices: string[]): Promise<{ out
 
 it('the program goes to standard output alone, the token beside it', async () => {
   const { out, beside } = await printed({ for: 'curl', host: 'gateway.example' }, 'pump-1')
-  expect(out).toMatch(/^#!\/bin\/sh\n[\s\S]*http:\/\/gateway\.example:18080\/v1\/telemetry'\n$/)
-  expect(out).toContain("TOKEN='token-of-pump-1'")
+  expect(out).toMatch(/^#!\/bin\/sh\n[\s\S]*http:\/\/gateway\.example:18080\/v1\/telemetry\n$/)
+  expect(out).toContain('TOKEN=token-of-pump-1\n')
   expect(beside).toBe('pump-1 token-of-pump-1\n')
 })
 

@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { cString, pythonString, shellWord } from '#cli/snippets/literals.ts'
+import { cString, pythonString } from '#cli/snippets/literals.ts'
 import { type Platform, platforms, type SnippetFacts, snippetFor } from '#cli/snippets/snippet.ts'
 import { hostileDevices, plainFacts, tlsFacts } from '#cli/snippets/testing/facts.ts'
 import { arduinoHeaders, espIdfHeaders } from '#cli/snippets/testing/headers.ts'
+import { quoted } from '#platform/shell-word.ts'
 import { freePort, needProgram } from '#test/servers/server-process.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 
@@ -77,7 +78,7 @@ it('a literal means what was put into it, in each language', async () => {
   expect((await execute(join(folder, 'literal'))).stdout.trimEnd()).toBe(wanted)
   const python = `import sys\nsys.stdout.reconfigure(encoding="utf-8")\n${hostileDevices.map((device) => `print(${pythonString(device)})`).join('\n')}`
   expect((await execute('python3', ['-c', python])).stdout.trimEnd()).toBe(wanted)
-  const shell = hostileDevices.map((device) => `printf '%s\\n' ${shellWord(device)}`).join('\n')
+  const shell = hostileDevices.map((device) => `printf '%s\\n' ${quoted(device)}`).join('\n')
   expect((await execute('sh', ['-c', shell])).stdout.trimEnd()).toBe(wanted)
 })
 
