@@ -51,8 +51,6 @@ export class Deliveries {
   readonly #maxInFlight: number
   /** Packet ids that the client has to acknowledge: QoS 2 until its PUBCOMP. */
   readonly #inFlight = new Set<number>()
-  /** QoS 2 messages of which the broker keeps nothing, so that it would take their PUBREC for a fault. */
-  readonly #unknownToBroker = new Set<number>()
   readonly #aliases = new Map<string, number>()
   /** Packets of the broker that wait for their turn. */
   #waiting: Buffer[] = []
@@ -95,13 +93,11 @@ export class Deliveries {
     if (!this.#inFlight.has(packetId)) return
     const isRefusal = packet.length > body + 2 && (packet[body + 2] as number) >= 0x80
     if (type === packetType.pubrec && !isRefusal) {
-      if (this.#unknownToBroker.has(packetId))
-        this.#host.write(Buffer.from([(packetType.pubrel << 4) | 2, 2, packetId >> 8, packetId & 0xff]))
-      else this.#host.toBroker(packet)
+      this.#host.toBroker(packet)
       return
     }
     this.#inFlight.delete(packetId)
-    if (!this.#unknownToBroker.delete(packetId)) this.#complete(packetId)
+    this.#complete(packetId)
     this.onRoom()
   }
 
@@ -157,10 +153,7 @@ export class Deliveries {
       return
     }
     if (qos > 0 && seen.qos === 0) this.#complete(packetId)
-    if (seen.qos > 0) {
-      this.#inFlight.add(packetId)
-      if (seen.qos === 2 && packet.retain) this.#unknownToBroker.add(packetId)
-    }
+    if (seen.qos > 0) this.#inFlight.add(packetId)
     this.#write(written)
   }
 

@@ -36,7 +36,7 @@ export interface FilterLimits {
 }
 
 /** The name inside is a few levels longer, and Aedes ends the connection at more than 100. */
-const maxInsideLevels = 96
+export const maxInsideLevels = 96
 const sysPrefix = '$SYS/broker/'
 
 /** Below which lies what a tenant's clients call `$…`; no tenant's name holds a `$`. */

@@ -43,7 +43,8 @@ export class OfflineQueues {
       const { cmd, messageId, payload } = packet
       if (cmd === 'publish' && messageId !== undefined)
         this.#queues.get(client.id)?.sizes.set(messageId, payload?.length ?? 0)
-      return update(client, packet)
+      // Not kept, since there was no room for it or since it was retained: Aedes would end the connection for that, but it can be delivered.
+      return update(client, packet).catch(() => {})
     }
     persistence.outgoingClearMessageId = async (client, packet) => {
       const cleared = await clear(client, packet)

@@ -261,3 +261,35 @@ it('server keep alive: sixty seconds, which only MQTT 5 is told', async () => {
   client.send({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 5, clean: true, clientId: 'k', keepalive: 120 })
   expect(await client.next('connack')).toMatchObject({ properties: { serverKeepAlive: 60 } })
 })
+
+it.each([4, 5] as const)(
+  'level %d: a session gets a retained message at QoS 2, and what no session has room for',
+  async (version) => {
+    const from = await connect('from')
+    from.publish(1, 'kept', { topic: 'r', retain: true, qos: 2 })
+    await from.answered(1)
+    const to = await connect(
+      'to',
+      { clean: false, ...(version === 5 && { properties: { sessionExpiryInterval: 60 } }) },
+      version,
+    )
+    await subscribe(to, '#')
+    const got: string[] = []
+    const answer = () => {
+      for (const packet of to.packets.splice(0))
+        if (packet.cmd === 'publish') {
+          got.push(packet.payload.toString().slice(0, 4))
+          if (packet.qos > 0)
+            to.send({ cmd: packet.qos === 2 ? 'pubrec' : 'puback', messageId: packet.messageId as number })
+        } else if (packet.cmd === 'pubrel') to.send({ cmd: 'pubcomp', messageId: packet.messageId as number })
+      return got
+    }
+    await expect.poll(answer).toEqual(['kept'])
+    for (let n = 0; n < 2; n++) from.publish(2 + n, `${n}   ${'x'.repeat(600_000)}`, { topic: 'x' })
+    await from.answered(3)
+    await expect.poll(answer).toEqual(['kept', '0   ', '1   '])
+    expect(await test.count('fleetbridge_mqtt_deliveries_dropped_total', { reason: 'session_full' })).toBeGreaterThan(0)
+    from.publish(9, 'end', { topic: 'x', qos: 2 })
+    await expect.poll(answer).toContain('end')
+  },
+)

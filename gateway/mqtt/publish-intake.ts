@@ -2,20 +2,21 @@ import { crc32 } from 'node:zlib'
 import type { Principal } from '../auth/principal.ts'
 import type { Lane } from '../envelope.ts'
 import type { JsonMember } from '../normalize/split-json.ts'
-import { stored, type Verdict } from '../verdict.ts'
+import type { Verdict } from '../verdict.ts'
 import { answerPackets, pubcomp } from './answer-packets.ts'
 import { answerTo, eventLogAway } from './answers.ts'
-import type { BrokerMessage } from './broker.ts'
 import type { Client } from './client.ts'
-import { insideName, insidePrefix, insideTopic } from './device-topics.ts'
+import { insideTopic } from './device-topics.ts'
 import { RecentAnswers } from './dup-memory.ts'
 import { membersOf, pushMessage, weightOf } from './fleet-body.ts'
 import type { Front } from './front.ts'
+import { GeneralMessages } from './general-messages.ts'
 import { InHand } from './in-hand.ts'
 import type { IntakeHost, IntakeSettings } from './intake-host.ts'
 import { kept, Message, type MessageOwner, pending, type Refused, withheld } from './message.ts'
 import { type ProtocolVersion, reasonCode } from './packet-types.ts'
-import { keptProperties, type PublishPacket } from './publish-packet.ts'
+import type { PublishPacket } from './publish-packet.ts'
+import { isWatched, showTelemetry } from './shown-telemetry.ts'
 import type { TenantStats } from './sys-topics.ts'
 import { type PublishTopic, PublishTopics, useOfTopic } from './topic.ts'
 import type { Will } from './will.ts'
@@ -28,8 +29,6 @@ const maxReceived = 1000
 const qos0PatienceMs = 250
 /** The limit's own refusal comes first, since it says more. */
 const deadlineGraceMs = 250
-/** Properties of one message that can cross the broker. */
-const maxCarriedBytes = 65_535
 const nothing = Buffer.alloc(0)
 
 /** Takes the PUBLISHes of one connection into the pipeline, and answers them in the order in which they came. */
@@ -44,6 +43,7 @@ export class PublishIntake implements MessageOwner {
   readonly #aliases = new Map<number, PublishTopic>()
   readonly #inHand = new InHand()
   readonly #recent = new RecentAnswers()
+  readonly #general: GeneralMessages
   readonly #stats: TenantStats
   /** QoS 2 messages without their PUBREL that there may be: an MQTT 5 client is told our Receive Maximum, and its count begins anew with each connection. */
   readonly #maxReceived: number
@@ -63,6 +63,7 @@ export class PublishIntake implements MessageOwner {
     this.#version = version
     this.#holdMs = holdMs
     this.#topics = new PublishTopics(client.principal, front.config, front.open)
+    this.#general = new GeneralMessages(front, client, version)
     this.#stats = front.sys.statsOf(client.principal.tenant)
     this.#maxReceived = version === 5 ? front.config.maxInHandMessages + client.received.size : maxReceived
   }
@@ -123,11 +124,10 @@ export class PublishIntake implements MessageOwner {
 
   /** The will of a connection that was lost goes down the path like a message, but nobody waits for its answer. */
   publishWill(will: Will, lane: Lane, nowMs: number, nowUs: number): void {
-    const { topic, payload, contentType, retain } = will
+    const { topic, payload, contentType } = will
     const inside = insideTopic(topic, this.#principal)
     if (useOfTopic(topic, this.#principal, this.#front.open) === 'general') {
-      const retains = retain && this.#mayRetain(inside, payload, will.expirySeconds)
-      this.#front.broker.send({ ...will, insideTopic: inside, retain: retains }, this.#client.id, () => {})
+      this.#general.sendWill(will, inside)
       return
     }
     const message = new Message(this, this.#principal, lane, {
@@ -154,7 +154,7 @@ export class PublishIntake implements MessageOwner {
     message.bytes = 0
     this.#movedMs = performance.now()
     if (message.inside !== undefined && verdict.kind === 'stored' && message.original === undefined)
-      this.#show(message, message.inside)
+      showTelemetry(this.#front, message, message.inside)
     if (verdict.kind !== 'stored' && verdict.kind !== 'ignored' && message.original === undefined)
       this.#tell(message, verdict)
     if (message.qos === 0) {
@@ -331,72 +331,21 @@ export class PublishIntake implements MessageOwner {
     })
     this.#client.bytes += message.bytes
     this.#stats.publishesReceived++
-    if (this.#front.watchers.isAny && this.#isWatched(topic)) message.inside = topic.inside
+    if (this.#front.watchers.isAny && isWatched(topic, this.#front.watchers)) message.inside = topic.inside
     return message
   }
 
-  #isWatched(topic: PublishTopic): boolean {
-    const { watchers } = this.#front
-    if (topic.watchedEpoch !== watchers.epoch) {
-      topic.watchedEpoch = watchers.epoch
-      topic.isWatched = topic.use === 'fleet_body' || (topic.use === 'telemetry' && watchers.covers(topic.inside))
-    }
-    return topic.isWatched
+  /** A message to other clients. */
+  #forward(message: Message, topic: PublishTopic, packet: PublishPacket, bytes: Buffer): void {
+    const code = this.#general.send(message, topic, packet, bytes, (error) => this.#host.fail(error))
+    if (code !== 0) this.#refuseAtOnce(message, code)
   }
 
-  /** Telemetry that is stored, for those who have subscribed to it: QoS 0, each device's part of a fleet body on the topic of that device. */
-  #show({ topic, payload, parkedDevices }: Message, inside: string): void {
-    const { broker, watchers } = this.#front
-    const members = membersOf(topic, payload)
-    if (members === undefined) broker.publish(inside, payload)
-    else
-      for (const { key, value } of members) {
-        const own = `${insidePrefix({ tenant: this.#principal.tenant, device: key })}telemetry`
-        if (parkedDevices?.has(key) !== true && watchers.covers(own)) broker.publish(own, value)
-      }
-  }
-
-  /** A message to other clients: answered once the broker has handed it on. */
-  #forward(message: Message, { inside }: PublishTopic, packet: PublishPacket, bytes: Buffer): void {
-    const { qos, packetId, payload } = message
-    message.isGeneral = true
-    const properties = keptProperties(packet, bytes)
-    const mayRetain = packet.retain && this.#mayRetain(inside, payload, packet.expirySeconds)
-    if (packet.retain && !mayRetain) {
-      const pid = packetId === 0 ? undefined : packetId
-      this.#front.errors.tell(this.#principal, { code: 'rate_limited', limit: 'retained', pid }, this.#host.nowMs)
-      if (this.#version === 5 && qos > 0) {
-        this.#refuseForQuota(message)
-        return
-      }
-    }
-    if (properties !== undefined && properties.length > maxCarriedBytes) {
-      this.#refuseForQuota(message)
-      return
-    }
-    const sent: BrokerMessage = {
-      insideTopic: inside,
-      payload: mayRetain ? Buffer.from(payload) : payload,
-      qos: qos as 0 | 1 | 2,
-      retain: mayRetain,
-      properties,
-      expirySeconds: packet.expirySeconds,
-    }
-    this.#front.broker.send(sent, this.#client.id, (error) => {
-      if (error != null) this.#host.fail(error)
-      message.settle(error == null ? stored : { kind: 'refused', code: 'shutting_down', message: 'the broker failed' })
-    })
-  }
-
-  #mayRetain(inside: string, payload: Buffer, expirySeconds: number): boolean {
-    return this.#front.retained.take(inside, payload, insideName(this.#principal), expirySeconds)
-  }
-
-  /** 0x97 where there is a word for it; else the message is lost, as QoS 0 and 3.1.1 have it. */
-  #refuseForQuota(message: Message): void {
+  /** QoS 0 hears nothing of it. */
+  #refuseAtOnce(message: Message, code: number): void {
     this.#client.bytes -= message.bytes
     message.bytes = 0
-    message.answer = reasonCode.quotaExceeded
+    message.answer = code
     if (message.qos === 0) this.#unanswered -= message.weight
     else this.#markDirty()
   }

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { crc32 } from 'node:zlib'
 import type { Principal } from '../auth/principal.ts'
-import { insideTopic } from './device-topics.ts'
+import { insideTopic, maxInsideLevels } from './device-topics.ts'
 import { isAnonymous, type OpenMode } from './open-mode.ts'
 import { reasonCode } from './packet-types.ts'
 
@@ -43,7 +43,8 @@ export function useOfTopic(name: string, principal: Principal, open?: OpenMode):
   }
   if (first === 'v1' && ((second === 'devices' && third === 'me') || second === 'gateway')) return 'telemetry'
   if (principal.fleet && !isAnonymous(principal) && !name.startsWith('$')) return 'telemetry'
-  return open === undefined || first === '$SYS' || first === '$share' ? 'not_allowed' : 'general'
+  const isOurs = first === '$SYS' || first === '$share'
+  return open === undefined || isOurs || segments.length > maxInsideLevels ? 'not_allowed' : 'general'
 }
 
 /** What is wrong with the bytes of a topic name, as a reason code (MQTT 5.0 §1.5.4, §4.7.1, §4.7.3); 0 for nothing. */
