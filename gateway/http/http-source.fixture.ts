@@ -54,6 +54,7 @@ export class TestPipeline implements Pipeline {
 export async function startSource(
   settings: { maxBodyBytes?: number; maxItems?: number; holdMs?: number } = {},
   timeouts: HttpSourceOptions['timeouts'] = {},
+  more: Partial<HttpSourceOptions> = {},
 ) {
   const pipeline = new TestPipeline()
   const metrics = createMetrics('test')
@@ -81,7 +82,7 @@ export async function startSource(
       holdMs: 10_000,
       ...settings,
     },
-    { pipeline, authenticator, log, metrics, countRefused: (reason) => refused.push(reason), timeouts },
+    { pipeline, authenticator, log, metrics, countRefused: (reason) => refused.push(reason), timeouts, ...more },
   )
   onTestFinished(() => source.close())
   const url = `http://${host}:${source.port}`
