@@ -41,7 +41,8 @@ export class CertificateAuthenticator extends TestAuthenticator {
 /** MQTT and HTTP sources with every transport, on free ports, and an authority for both ends. */
 export async function startTransports(authority: TestAuthority, settings: TransportSettings = {}) {
   const { certFile, keyFile } = authority.server()
-  const caFile = authority.own.certFile
+  const caFile = `${certFile}.ca`
+  writeFileSync(caFile, authority.own.cert)
   const authenticator = new CertificateAuthenticator()
   const pipeline = new RecordingPipeline()
   const tls = startTlsCertificates(
@@ -86,6 +87,7 @@ export async function startTransports(authority: TestAuthority, settings: Transp
     urls,
     certFile,
     keyFile,
+    caFile,
     async connect(transport: keyof typeof urls, options: IClientOptions = {}): Promise<MqttClient> {
       const client = await connectAsync(
         urls[transport],

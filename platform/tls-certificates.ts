@@ -1,4 +1,4 @@
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { createSecureContext, type SecureContextOptions, type Server, type TlsOptions } from 'node:tls'
@@ -26,10 +26,12 @@ export interface TlsCertificates extends Handle {
   /** For a new server. Client certificates are asked for but not required: who shows none, or a bad one, may still present a token. */
   serverOptions(): TlsOptions
   /** The server takes new files from their change on; sessions that are open stay. */
-  follow(server: Pick<Server, 'setSecureContext'>): void
+  follow(server: Renewable): void
   /** When our certificate ends, Date.now(). */
   expiresAtMs(): number
 }
+
+type Renewable = Pick<Server, 'setSecureContext' | 'setTicketKeys'>
 
 interface Material extends SecureContextOptions {
   readonly certificate: X509Certificate
@@ -37,6 +39,8 @@ interface Material extends SecureContextOptions {
 
 /** Who has not finished its handshake by then is cut off. */
 const handshakeMs = 10_000
+/** As `setTicketKeys` wants them. */
+const ticketKeysBytes = 48
 
 /**
  * Reads certificate and key, and again whenever the files change. A file that cannot be used keeps the one before it, and is told in the log.
@@ -64,10 +68,14 @@ export function startTlsCertificates(
   const read = () => readMaterial(certFile, keyFile, minVersion, authorities)
   let current = read()
   warnOfAge(current, certFile, log)
-  const servers: Pick<Server, 'setSecureContext'>[] = []
+  const servers: Renewable[] = []
   const use = () => {
     const material = read()
-    for (const server of servers) server.setSecureContext(contextOf(material))
+    for (const server of servers) {
+      server.setSecureContext(contextOf(material))
+      // A resumed session is not verified again: what was good by an authority that is gone must not come back by its ticket.
+      server.setTicketKeys(randomBytes(ticketKeysBytes))
+    }
     current = material
     log.info({ certFile, until: material.certificate.validTo }, 'TLS files were read again')
     warnOfAge(material, certFile, log)
