@@ -5,7 +5,7 @@ import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import { startTlsCertificates } from '#platform/tls-certificates.ts'
 import { createAccounts } from './accounts.ts'
-import { clientCaPems } from './auth/client-certificate.ts'
+import { clientCaPems } from './auth/client-authorities.ts'
 import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
@@ -59,7 +59,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const tools = { log, metrics }
   if (config.mqtt.open) log.warn('BRIDGE_MQTT_OPEN has no effect in this version: devices still need a credential')
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
-  const registry = opened.use(await startRegistry(databaseUrl, config.limits.firstSightDevices, tools))
+  const registry = opened.use(await startRegistry({ databaseUrl, auth: config.auth, limits: config.limits, ...tools }))
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
@@ -70,7 +70,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     files: clientCas.map(({ file }) => file),
     pems: () => clientCaPems(clientCas),
   }
-  const tls = startTlsCertificates(config.tls, { log, ...(clientCas.length > 0 && { authorities }) })
+  const tls = await startTlsCertificates(config.tls, { log, ...(clientCas.length > 0 && { authorities }) })
   if (tls !== undefined) {
     opened.use(tls)
     metrics.gauge('fleetbridge_tls_certificate_expiry_timestamp_seconds', 'When our TLS certificate ends', () =>
@@ -83,6 +83,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     authenticator: registry,
     loginGuard: new LoginGuard(config.auth.failures),
     addresses: new ClientAddresses(config.proxy.from),
+    clientCertificateOf: registry.clientCertificateOf,
     tls,
     ...tools,
   }

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { connectAsync, type IClientOptions, type MqttClient } from 'mqtt'
 import { Value } from 'typebox/value'
@@ -9,8 +10,10 @@ import { createMetrics } from '#platform/metrics.ts'
 import type { TestAuthority } from '#platform/testing/certificates.ts'
 import { startTlsCertificates } from '#platform/tls-certificates.ts'
 import type { Presented } from './auth/authenticator.ts'
-import { clientCaPems } from './auth/client-certificate.ts'
+import { clientCaPems } from './auth/client-authorities.ts'
+import { clientCertificateOf } from './auth/client-certificate.ts'
 import { LoginGuard } from './auth/login-guard.ts'
+import type { CertificateReader } from './auth/shown-certificate.ts'
 import { startHttpSource } from './http/http-source.ts'
 import { startMqttSource } from './mqtt/mqtt-source.ts'
 import { RecordingPipeline } from './mqtt/testing/recording-pipeline.ts'
@@ -45,7 +48,7 @@ export async function startTransports(authority: TestAuthority, settings: Transp
   writeFileSync(caFile, authority.own.cert)
   const authenticator = new CertificateAuthenticator()
   const pipeline = new RecordingPipeline()
-  const tls = startTlsCertificates(
+  const tls = await startTlsCertificates(
     { certFile, keyFile, minVersion: 'TLSv1.2' },
     {
       log: silentLog,
@@ -60,6 +63,8 @@ export async function startTransports(authority: TestAuthority, settings: Transp
     metrics: createMetrics('test'),
     tls,
     addresses: new ClientAddresses(settings.from),
+    clientCertificateOf: (peer: Parameters<CertificateReader>[0]) =>
+      clientCertificateOf(peer, [new X509Certificate(authority.own.cert)]),
     loginGuard: new LoginGuard(settings.failures ?? 'none'),
   }
   const local = { host: '127.0.0.1', port: 0, tlsPort: 0 }

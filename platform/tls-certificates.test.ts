@@ -4,14 +4,14 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { silentLog } from './log.ts'
 import { TestAuthority } from './testing/certificates.ts'
-import { startTlsCertificates } from './tls-certificates.ts'
+import { startTlsCertificates, type TlsCertificates } from './tls-certificates.ts'
 
 const authority = new TestAuthority()
 const pem = authority.server()
 const other = authority.server()
 afterAll(() => authority[Symbol.dispose]())
 
-const start = (certFile?: string, keyFile?: string, authorities?: { files: string[]; pems: () => string[] }) =>
+const start = (certFile?: string, keyFile?: string, authorities?: { files: string[]; pems: () => Promise<string[]> }) =>
   startTlsCertificates(
     { minVersion: 'TLSv1.2', ...(certFile !== undefined && { certFile }), ...(keyFile !== undefined && { keyFile }) },
     { log: silentLog, ...(authorities && { authorities }) },
@@ -24,12 +24,12 @@ function file(name: string, text: string): string {
 }
 
 describe('a start', () => {
-  it('without TLS has none', () => {
-    expect(start()).toBeUndefined()
+  it('without TLS has none', async () => {
+    await expect(start()).resolves.toBeUndefined()
   })
 
   it('asks for client certificates, without requiring them, only where there are authorities', async () => {
-    await using plain = start(pem.certFile, pem.keyFile) as NonNullable<ReturnType<typeof start>>
+    await using plain = (await start(pem.certFile, pem.keyFile)) as TlsCertificates
     expect(plain.serverOptions()).toMatchObject({
       requestCert: false,
       rejectUnauthorized: false,
@@ -38,9 +38,10 @@ describe('a start', () => {
     expect(plain.serverOptions()).not.toHaveProperty('ca')
     expect(plain.expiresAtMs()).toBeGreaterThan(Date.now())
     const files = [authority.own.certFile]
-    await using both = start(pem.certFile, pem.keyFile, { files, pems: () => [authority.own.cert] }) as NonNullable<
-      ReturnType<typeof start>
-    >
+    await using both = (await start(pem.certFile, pem.keyFile, {
+      files,
+      pems: async () => [authority.own.cert],
+    })) as TlsCertificates
     expect(both.serverOptions()).toMatchObject({
       requestCert: true,
       rejectUnauthorized: false,
@@ -72,14 +73,16 @@ describe('a start', () => {
     ['the two exchanged', () => [pem.keyFile, pem.certFile], 'does not begin with a certificate'],
     ['a key with a pass phrase', () => [pem.certFile, withPassPhrase()], 'without a pass phrase'],
     ['the key of another', () => [pem.certFile, other.keyFile], 'is not the key of the certificate in'],
-  ] as [string, () => (string | undefined)[], string][])('%s says so', (_what, files, text) => {
+  ] as [string, () => (string | undefined)[], string][])('%s says so', async (_what, files, text) => {
     const [certFile, keyFile] = files()
-    expect(() => start(certFile, keyFile)).toThrow(
+    await expect(start(certFile, keyFile)).rejects.toThrow(
       expect.objectContaining({ code: 'BRIDGE_CONFIG_INVALID', message: expect.stringContaining(text) }),
     )
   })
 
-  it('with authorities of client certificates, but no certificate of ours, says so', () => {
-    expect(() => start(undefined, undefined, { files: [], pems: () => [] })).toThrow('auth.clientCas needs TLS')
+  it('with authorities of client certificates, but no certificate of ours, says so', async () => {
+    await expect(start(undefined, undefined, { files: [], pems: async () => [] })).rejects.toThrow(
+      'auth.clientCas needs TLS',
+    )
   })
 })

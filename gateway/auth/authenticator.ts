@@ -1,6 +1,9 @@
 import type { Principal } from './principal.ts'
 
-/** `unknown`: wrong or no credentials; `disabled`: known, but disabled, revoked or expired; `unavailable`: credentials were never loaded. */
+/**
+ * `unknown`: wrong or no credentials; `disabled`: known, but disabled, revoked or expired; `unavailable`: credentials were never loaded, or so
+ * many passwords wait to be verified that one more would wait too long.
+ */
 export type AuthRefusal = 'unknown' | 'disabled' | 'unavailable'
 
 /** What a connection or request shows to say who it is. */

@@ -1,52 +1,57 @@
 import { hash, X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { type DetailedPeerCertificate, TLSSocket } from 'node:tls'
-import type { Config } from '#platform/config-schema.ts'
-import { BridgeError } from '#platform/errors.ts'
+import type { PeerCertificate } from 'node:tls'
 import type { ClientCertificate } from './authenticator.ts'
 
-/** What the registry asks of a certificate that the TLS handshake has verified. */
-export function clientCertificateOf(certificate: DetailedPeerCertificate): ClientCertificate {
-  const { subject, raw, issuerCertificate, subjectaltname, valid_to: validTo } = certificate
-  const commonName: unknown = subject?.CN // a list when there are several, which name nobody
+/**
+ * What the registry asks about a client's certificate. Call it only when the handshake said `authorized`.
+ * The issuer is found here, by name and signature. Node's `issuerCertificate` is no help: it goes by names alone, so a client could put
+ * another tenant's CA of the same name beside its own certificate; and on a server it is absent when the client sent an intermediate CA.
+ * @param peer of `socket.getPeerCertificate()`
+ * @param authorities certificates of the configured CAs; with none that signed this one `issuerFingerprint` is empty
+ * @returns undefined when the client showed no certificate
+ */
+export function clientCertificateOf(
+  peer: Pick<PeerCertificate, 'raw' | 'subject'>,
+  authorities: Iterable<X509Certificate>,
+): ClientCertificate | undefined {
+  if (!Buffer.isBuffer(peer.raw)) return undefined // {} for a client without a certificate
+  const certificate = new X509Certificate(peer.raw)
   return {
-    fingerprint: hash('sha256', raw, 'base64'),
-    issuerFingerprint: hash('sha256', issuerCertificate?.raw ?? raw, 'base64'),
-    commonName: typeof commonName === 'string' ? commonName : undefined,
-    alternativeNames: alternativeNamesOf(subjectaltname),
-    expiresAtMs: Date.parse(validTo),
+    fingerprint: hash('sha256', certificate.raw, 'base64'),
+    issuerFingerprint: issuerOf(certificate, authorities),
+    commonName: commonNameOf(peer.subject),
+    alternativeNames: alternativeNamesOf(certificate.subjectAltName),
+    expiresAtMs: certificate.validToDate.getTime(),
   }
 }
 
-/**
- * The certificate that a client has shown, if it is one of our authorities'. Another one is as if none had been shown: the client may still have
- * a token.
- */
-export function certificateShownOn(socket: unknown): ClientCertificate | undefined {
-  if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined
-  return clientCertificateOf(socket.getPeerCertificate(true))
+function issuerOf(certificate: X509Certificate, authorities: Iterable<X509Certificate>): string {
+  for (const authority of authorities)
+    if (certificate.checkIssued(authority) && certificate.verify(authority.publicKey))
+      return hash('sha256', authority.raw, 'base64')
+  return ''
 }
 
-/** The certificates of all authorities. @throws {BridgeError} BRIDGE_CONFIG_INVALID that names the file */
-export function clientCaPems(cas: Config['auth']['clientCas']): string[] {
-  return cas.flatMap(({ file }) => {
-    try {
-      const found = readFileSync(file, 'utf8').match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
-      if (found.length === 0) throw new Error('there is no certificate in PEM form in it')
-      for (const pem of found) new X509Certificate(pem)
-      return [...found]
-    } catch (error) {
-      throw new BridgeError(
-        'BRIDGE_CONFIG_INVALID',
-        `auth.clientCas (BRIDGE_AUTH_CLIENT_CAS): ${file} cannot be used: ${(error as Error).message}`,
-        { cause: error },
-      )
-    }
-  })
+/** With several it would be unclear which one is the device. */
+function commonNameOf(subject: PeerCertificate['subject'] | undefined): string | undefined {
+  const name: unknown = subject?.CN
+  return typeof name === 'string' && name !== '' ? name : undefined
 }
 
-/** Names with special characters come in quotes; such a certificate has none for us, since what is within could pose as another name. */
+/** `DNS:a.example, URI:"urn:with, comma"`: Node quotes as JSON what could be mistaken. Other types (IP, e-mail) name no device. */
 function alternativeNamesOf(text: string | undefined): readonly string[] {
-  if (text === undefined || text.includes('"')) return []
-  return text.split(', ').flatMap((entry) => /^(?:DNS|URI):(.+)$/.exec(entry)?.[1] ?? [])
+  const names: string[] = []
+  for (const [, type, quoted, plain] of (text ?? '').matchAll(
+    /([A-Za-z ]{1,20}):(?:("(?:[^"\\]|\\.)*")|([^,]*))(?:, |$)/g,
+  ))
+    if (type === 'DNS' || type === 'URI') names.push(quoted === undefined ? (plain as string) : unquoted(quoted))
+  return names
+}
+
+function unquoted(text: string): string {
+  try {
+    return String(JSON.parse(text))
+  } catch {
+    return ''
+  }
 }

@@ -4,21 +4,39 @@ import type { Log } from '#platform/log.ts'
 
 export interface CredentialRow {
   readonly credentialId: string
-  /** SHA-256 of the token, base64. */
-  readonly secretHash: string
+  readonly kind: 'token' | 'password' | 'certificate'
+  /** SHA-256 of the token or certificate; null for a password. */
+  readonly secretHash: Buffer | null
+  readonly passwordHash: string | null
   readonly tenant: string
   readonly device: string
   readonly fleet: boolean
+  readonly operator: boolean
   readonly pattern: string | null
+  readonly createdMs: number
   readonly expiresAtMs: number | null
-  /** False when revoked, or when its device is disabled. */
-  readonly usable: boolean
+  readonly revoked: boolean
 }
 
 export interface DeviceRow {
   readonly tenant: string
   readonly device: string
+  /** False when it is disabled or removed. */
   readonly enabled: boolean
+  /** The fleet device whose credential brought it on first sight. */
+  readonly bringer: string | null
+}
+
+/** Where the rows go. */
+export interface RegistrySink {
+  /** @param full every row follows, not only what changed */
+  begin(full: boolean): void
+  onDevices(rows: readonly DeviceRow[]): void
+  onCredentials(rows: readonly CredentialRow[]): void
+  /** All rows of this read were handed over; after a full read, what was not among them is gone. */
+  end(full: boolean): void
+  /** How many credentials it holds. */
+  readonly size: number
 }
 
 export interface RegistryFeed extends Handle {
@@ -26,33 +44,45 @@ export interface RegistryFeed extends Handle {
   refreshed(): Promise<void>
 }
 
-const pollMs = 2000
+/** Without a notification (a pooler swallows them) a change is known after this and a read: within 2 s. */
+const pollMs = 1000
 const maxBackOffMs = 5000
-/** Rows are read again for this long: `updated_at` is set before the commit that shows it. */
-const overlapMs = 30_000
-const pageSize = 20_000
+/**
+ * Rows are read again for so long, since `updated_at` is set before the commit that shows it. A commit notifies, and then even a long
+ * transaction is looked for; the wide look every ten seconds is for servers behind a pooler. Not every time: after an import of 100,000
+ * it would read all of them thirty times.
+ */
+const overlapMs = { narrow: 2000, wide: 30_000 }
+const wideEveryMs = 10_000
+const maxRestMs = 500
+/** Should a full read not make the numbers equal, the next is not made every second. */
+const fullAgainMs = 30_000
+const pageSize = 5000
 
-const credentialSql = `
-  SELECT c.id AS "credentialId", encode(c.secret_hash, 'base64') AS "secretHash", t.name AS tenant, d.external_id AS device, c.fleet, c.pattern,
-    (extract(epoch FROM c.expires_at) * 1000)::float8 AS "expiresAtMs", c.revoked_at IS NULL AND d.status = 'enabled' AS usable,
-    (extract(epoch FROM greatest(c.updated_at, d.updated_at)) * 1000)::float8 AS "changedMs"
+/** The transaction's time: earlier than what its snapshot may miss. The count finds deleted rows, which no `updated_at` tells. */
+const standSql = `SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs", (SELECT count(*) FROM credential)::int AS credentials`
+const changedSince = (table: string, full: boolean) =>
+  full ? '' : `${table}.updated_at > to_timestamp($3::float8 / 1000) AND`
+const credentialSql = (full: boolean) => `
+  SELECT c.id AS "credentialId", c.kind, c.secret_hash AS "secretHash", c.password_hash AS "passwordHash", t.name AS tenant,
+    d.external_id AS device, c.fleet, c.operator, c.pattern, (extract(epoch FROM c.created_at) * 1000)::float8 AS "createdMs",
+    CASE WHEN isfinite(c.expires_at) THEN (extract(epoch FROM c.expires_at) * 1000)::float8
+      WHEN c.expires_at = '-infinity' THEN 0 END AS "expiresAtMs",
+    c.revoked_at IS NOT NULL AS revoked
   FROM credential c JOIN device d ON d.id = c.device_id JOIN tenant t ON t.id = d.tenant_id
-  WHERE c.kind = 'token' AND greatest(c.updated_at, d.updated_at) > to_timestamp(($1::float8 - ${overlapMs}) / 1000)`
-const deviceSql = `
-  SELECT d.id, t.name AS tenant, d.external_id AS device, d.status = 'enabled' AS enabled,
-    (extract(epoch FROM d.updated_at) * 1000)::float8 AS "changedMs"
+  WHERE ${changedSince('c', full)} c.id > $1 ORDER BY c.id LIMIT $2`
+const deviceSql = (full: boolean) => `
+  SELECT d.id, t.name AS tenant, d.external_id AS device, d.status = 'enabled' AS enabled, b.external_id AS bringer
   FROM device d JOIN tenant t ON t.id = d.tenant_id
-  WHERE d.updated_at > to_timestamp(($1::float8 - ${overlapMs}) / 1000) AND d.id > $2 ORDER BY d.id LIMIT ${pageSize}`
+    LEFT JOIN credential c ON c.id = d.created_by LEFT JOIN device b ON b.id = c.device_id AND b.tenant_id = d.tenant_id
+  WHERE ${changedSince('d', full)} d.id > $1 ORDER BY d.id LIMIT $2`
 
 /**
- * Reads the registry's tables once, and then what changed: every two seconds, and at once when Postgres notifies. Keeps trying while
- * Postgres is away; the first read is waited for up to 5 s, so that a gateway starts ready where it can.
+ * Reads the registry's tables once, and then what changed: every second, and at once when Postgres notifies. After every reconnect, and when
+ * the number of credentials is not what it should be (some were deleted), everything is read again. Keeps trying while Postgres is away;
+ * the first read is waited for up to 5 s, so that a gateway starts ready where it can.
  */
-export async function startRegistryFeed(
-  databaseUrl: string,
-  sink: { onCredentials(rows: readonly CredentialRow[]): void; onDevices(rows: readonly DeviceRow[]): void },
-  log: Log,
-): Promise<RegistryFeed> {
+export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink, log: Log): Promise<RegistryFeed> {
   let client: pg.Client | undefined
   let timer: NodeJS.Timeout | undefined
   let reading: Promise<void> | undefined
@@ -60,7 +90,12 @@ export async function startRegistryFeed(
   let failures = 0
   let hasLoaded = false
   let closed = false
-  let sinceMs = 0
+  /** Undefined: read everything, for the server may be another, and behind the one before. */
+  let sinceMs: number | undefined
+  let isNotified = false
+  let wideAtMs = 0
+  let readTookMs = 0
+  let fullFromMs = 0
   let waiters: (() => void)[] = []
 
   async function connect(): Promise<pg.Client> {
@@ -73,9 +108,15 @@ export async function startRegistryFeed(
     })
     fresh.on('error', () => drop(fresh))
     fresh.on('end', () => drop(fresh))
-    fresh.on('notification', () => poll())
-    await fresh.connect()
-    await fresh.query('LISTEN fleetbridge_registry')
+    fresh.on('notification', pollWide)
+    try {
+      await fresh.connect()
+      await fresh.query('LISTEN fleetbridge_registry')
+    } catch (error) {
+      void fresh.end().catch(() => {}) // or it would stay open beside the next one
+      throw error
+    }
+    sinceMs = undefined
     return fresh
   }
 
@@ -85,20 +126,52 @@ export async function startRegistryFeed(
 
   async function read(): Promise<void> {
     client ??= await connect()
-    let newestMs = sinceMs
-    const credentials = await client.query<CredentialRow & { changedMs: number }>(credentialSql, [sinceMs])
-    for (const { changedMs } of credentials.rows) newestMs = Math.max(newestMs, changedMs)
+    const current = client
+    const startedAt = performance.now()
+    const isWide = isNotified || startedAt - wideAtMs > wideEveryMs
+    isNotified = false
+    // One snapshot for all pages and for the count.
+    await current.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+    const { rows } = await current.query<{ nowMs: number; credentials: number }>(standSql)
+    const stand = rows[0] as { nowMs: number; credentials: number }
+    await readRows(current, sinceMs === undefined ? undefined : sinceMs - (isWide ? overlapMs.wide : overlapMs.narrow))
+    if (sink.size !== stand.credentials && startedAt >= fullFromMs) {
+      if (sinceMs !== undefined) await readRows(current, undefined)
+      if (sink.size !== stand.credentials) {
+        log.error({ held: sink.size, rows: stand.credentials }, 'credentials in memory are not those in the database')
+        fullFromMs = startedAt + fullAgainMs
+      }
+    }
+    await current.query('COMMIT')
+    sinceMs = stand.nowMs
+    if (isWide) wideAtMs = startedAt
+    readTookMs = performance.now() - startedAt
+    if (!hasLoaded) log.info({ credentials: stand.credentials }, 'credentials are loaded')
+    hasLoaded = true
+  }
+
+  async function readRows(from: pg.Client, since: number | undefined): Promise<void> {
+    const full = since === undefined
+    const more = full ? [] : [since]
+    sink.begin(full)
     for (let after = 0; ; ) {
-      const { rows } = await client.query<DeviceRow & { id: number; changedMs: number }>(deviceSql, [sinceMs, after])
-      for (const { changedMs } of rows) newestMs = Math.max(newestMs, changedMs)
+      const { rows } = await from.query<DeviceRow & { id: number }>(deviceSql(full), [after, pageSize, ...more])
       sink.onDevices(rows)
       if (rows.length < pageSize) break
       after = (rows[rows.length - 1] as { id: number }).id
     }
-    sink.onCredentials(credentials.rows)
-    sinceMs = newestMs
-    if (!hasLoaded) log.info({ credentials: credentials.rowCount }, 'credentials are loaded')
-    hasLoaded = true
+    for (let after = '00000000-0000-0000-0000-000000000000'; ; ) {
+      const { rows } = await from.query<CredentialRow>(credentialSql(full), [after, pageSize, ...more])
+      sink.onCredentials(rows)
+      if (rows.length < pageSize) break
+      after = (rows[rows.length - 1] as CredentialRow).credentialId
+    }
+    sink.end(full)
+  }
+
+  function pollWide(): void {
+    isNotified = true
+    poll()
   }
 
   function poll(): void {
@@ -125,7 +198,8 @@ export async function startRegistryFeed(
         reading = undefined
         if (closed) return
         const delayMs = failures === 0 ? pollMs : Math.min(maxBackOffMs, 100 * 2 ** failures)
-        if (again && failures === 0) setImmediate(poll)
+        // An import notifies all the time: half the time is left to the devices.
+        if (again && failures === 0) timer = setTimeout(poll, Math.min(maxRestMs, readTookMs))
         else timer = setTimeout(poll, delayMs)
       })
   }
@@ -133,7 +207,7 @@ export async function startRegistryFeed(
   const refreshed = () =>
     new Promise<void>((resolve) => {
       waiters.push(resolve)
-      poll()
+      pollWide()
     })
 
   const patience = new Promise<void>((resolve) => setTimeout(resolve, 5000).unref())
@@ -144,8 +218,8 @@ export async function startRegistryFeed(
     ...handleOf(async () => {
       closed = true
       clearTimeout(timer)
+      await client?.end().catch(() => {}) // ends a read that is under way too: an absent Postgres may not delay the stop
       await reading
-      await client?.end().catch(() => {})
     }),
     loaded: () => hasLoaded,
     refreshed,

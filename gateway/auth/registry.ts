@@ -1,108 +1,140 @@
-import { hash } from 'node:crypto'
+import type { PeerCertificate } from 'node:tls'
+import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
-import type { Authenticator } from './authenticator.ts'
-import { fitsPattern } from './device-pattern.ts'
+import { AuthCounts, type ShownKind } from './auth-counts.ts'
+import type { Authenticator, AuthRefusal, ClientCertificate, Presented } from './authenticator.ts'
+import { CertificateLogin, type CertificatePrincipal } from './certificate-login.ts'
+import { startClientAuthorities } from './client-authorities.ts'
+import { clientCertificateOf } from './client-certificate.ts'
+import { type Credential, KnownPrincipal } from './credential.ts'
+import { FirstSight } from './first-sight.ts'
+import { maxJwtBytes, startJwtLogin } from './jwt-login.ts'
+import { KnownCredentials } from './known-credentials.ts'
+import { startLastUse } from './last-use.ts'
+import { PasswordLogin } from './password-login.ts'
 import type { Principal } from './principal.ts'
-import { type CredentialRow, type DeviceRow, startRegistryFeed } from './registry-feed.ts'
+import { startRegistryFeed } from './registry-feed.ts'
+
+export interface RegistryOptions {
+  readonly databaseUrl: string
+  readonly auth: Pick<Config['auth'], 'jwt' | 'clientCas'>
+  readonly limits: Pick<Config['limits'], 'firstSightDevices' | 'firstSightPerMinute'>
+  readonly log: Log
+  readonly metrics: Metrics
+}
 
 export interface Registry extends Authenticator, Handle {
   /** False until credentials were read for the first time: until then nobody is let in, and nobody is called unknown. */
   loaded(): boolean
   /** Resolves after the next successful read, for those who have just written to the tables. */
   refreshed(): Promise<void>
+  /** What to present of a client's certificate, `socket.getPeerCertificate()`; only after the handshake said `authorized`. */
+  clientCertificateOf(peer: Pick<PeerCertificate, 'raw' | 'subject'>): ClientCertificate | undefined
+  /** Looks now whether files of keys and CAs changed, and writes when credentials were used last. Both happen by themselves too. */
+  settled(): Promise<void>
 }
 
-interface Credential {
-  readonly principal: Principal
-  /** Names the user name may have: the device, and the device with its tenant. */
-  readonly usernames: readonly [string, string]
-  readonly usableUntilMs: number
-}
+/** What our tokens look like. A chosen password never does, so a wrong token costs no scrypt. */
+const tokenForm = /^fb_[\w-]{43}$/
 
 /**
- * All live credentials and device names in memory, kept fresh by the feed. Authenticating never waits, and nothing here forgets what it
- * knew when Postgres goes away.
- * @param firstSightDevices how many unknown devices one fleet credential may bring in while this process lives
+ * All credentials and device names in memory, kept fresh by the feed. Authenticating never waits for Postgres, and nothing here forgets what
+ * it knew when Postgres goes away.
  */
-export async function startRegistry(
-  databaseUrl: string,
-  firstSightDevices: number,
-  { log, metrics }: { log: Log; metrics: Metrics },
-): Promise<Registry> {
-  const credentials = new Map<string, Credential>()
-  /** `tenant/device` → whether it may be written. */
-  const devices = new Map<string, boolean>()
-  const newcomers = new Map<string, number>()
-  const feed = await startRegistryFeed(databaseUrl, { onCredentials, onDevices }, log)
-  metrics.gauge('fleetbridge_credentials', 'Credentials held in memory', () => credentials.size)
+export async function startRegistry({ databaseUrl, auth, limits, log, metrics }: RegistryOptions): Promise<Registry> {
+  await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
+  const listeners = new Set<() => void>()
+  const onChange = () => {
+    for (const listener of listeners)
+      try {
+        listener()
+      } catch (error) {
+        log.error({ err: error }, 'a listener for changed credentials failed') // the others, and the feed, go on
+      }
+  }
+  const firstSight = new FirstSight(limits)
+  const known = new KnownCredentials(firstSight, onChange)
+  const jwt = opened.use(await startJwtLogin(auth.jwt, known.devices, { log, onChange }))
+  const authorities = opened.use(await startClientAuthorities(auth.clientCas, { log, onChange }))
+  const certificates = new CertificateLogin(known, authorities)
+  const passwords = new PasswordLogin(known, log)
+  const lastUse = opened.use(startLastUse(databaseUrl, log))
+  const feed = opened.use(await startRegistryFeed(databaseUrl, known, log))
+  const counts = new AuthCounts(metrics)
+  metrics.gauge('fleetbridge_credentials', 'Credentials held in memory', () => known.size)
 
-  function onCredentials(rows: readonly CredentialRow[]): void {
-    for (const row of rows)
-      credentials.set(row.secretHash, {
-        principal: new CredentialPrincipal(row),
-        usernames: [row.device, `${row.device}@${row.tenant}`],
-        usableUntilMs: row.usable ? (row.expiresAtMs ?? Number.POSITIVE_INFINITY) : 0,
-      })
+  /** Counts an answer, and the use of the row that it came from. */
+  function told<P extends Principal>(kind: ShownKind, answer: P | AuthRefusal, row?: Credential): P | AuthRefusal {
+    if (typeof answer === 'string') counts.count(kind, answer)
+    else {
+      counts.count(kind, 'admitted')
+      if (row !== undefined) lastUse.note(row, Date.now())
+    }
+    return answer
   }
 
-  function onDevices(rows: readonly DeviceRow[]): void {
-    for (const { tenant, device, enabled } of rows) devices.set(`${tenant}/${device}`, enabled)
+  function byToken(credential: Credential, username: string | undefined): Principal | AuthRefusal {
+    if (!credential.owner.isNamed(username)) return told('token', 'unknown')
+    return told('token', credential.isLive(Date.now()) ? credential : 'disabled', credential)
   }
 
+  function byPassword(username: string, password: string): Principal | AuthRefusal | Promise<Principal | AuthRefusal> {
+    const finished = (answer: Awaited<ReturnType<PasswordLogin['check']>>) =>
+      told('password', answer, typeof answer === 'string' ? undefined : answer)
+    const answer = passwords.check(username, password)
+    return answer instanceof Promise ? answer.then(finished) : finished(answer)
+  }
+
+  function byCertificate(answer: CertificatePrincipal | AuthRefusal): Principal | AuthRefusal {
+    return told('certificate', answer, typeof answer === 'string' ? undefined : answer.pinned)
+  }
+
+  function authenticate({
+    secret,
+    username,
+    certificate,
+  }: Presented): Principal | AuthRefusal | Promise<Principal | AuthRefusal> {
+    const hasSecret = secret !== undefined && secret !== ''
+    if (!feed.loaded()) return told('none', 'unavailable')
+    if (!hasSecret)
+      return certificate === undefined
+        ? told('none', 'unknown')
+        : byCertificate(certificates.check(certificate, username))
+    if (secret.length > maxJwtBytes) return told('token', 'unknown')
+    const credential = known.byToken(secret)
+    if (credential !== undefined) return byToken(credential, username)
+    if (tokenForm.test(secret)) return told('token', 'unknown')
+    const answer = jwt.check(secret, username)
+    if (answer !== undefined)
+      return answer instanceof Promise ? answer.then((late) => told('jwt', late)) : told('jwt', answer)
+    return username === undefined || username === '' ? told('token', 'unknown') : byPassword(username, secret)
+  }
+
+  const parts = opened.move()
   return {
-    ...handleOf(() => feed.close()),
+    ...handleOf(() => parts.disposeAsync()),
     loaded: () => feed.loaded(),
     refreshed: () => feed.refreshed(),
-    isLive({ expiresAtMs }) {
-      return expiresAtMs > Date.now()
+    async settled() {
+      await Promise.all([jwt.checkFiles(), authorities.checkFiles(), lastUse.write()])
     },
-    onChange() {
-      return () => {}
+    clientCertificateOf: (peer) => clientCertificateOf(peer, authorities.certificates()),
+    authenticate,
+    isLive: (principal) => principal instanceof KnownPrincipal && principal.isLive(Date.now()),
+    onChange(listener) {
+      const own = () => listener() // the same function may listen twice
+      listeners.add(own)
+      return () => void listeners.delete(own)
     },
-    authenticate({ secret: token, username }) {
-      if (!feed.loaded()) return 'unavailable'
-      if (token === undefined || token === '') return 'unknown'
-      // Looked up by its hash, so the time that takes says nothing about the tokens that exist.
-      const credential = credentials.get(hash('sha256', token, 'base64'))
-      if (credential === undefined) return 'unknown'
-      if (username !== undefined && username !== credential.usernames[0] && username !== credential.usernames[1])
-        return 'unknown'
-      return credential.usableUntilMs > Date.now() ? credential.principal : 'disabled'
-    },
-    admitDevice({ tenant, credentialId }, device) {
-      const name = `${tenant}/${device}`
-      const enabled = devices.get(name)
-      if (enabled !== undefined) return enabled ? 'admitted' : 'disabled'
-      const count = newcomers.get(credentialId) ?? 0
-      if (count >= firstSightDevices) return 'too_many_devices'
-      newcomers.set(credentialId, count + 1)
-      devices.set(name, true)
+    admitDevice({ tenant, device: fleetName }, name) {
+      const device = known.devices.find(tenant, name)
+      if (device !== undefined) return device.status === 'disabled' ? 'disabled' : 'admitted'
+      const fleet = known.devices.find(tenant, fleetName)
+      if (fleet === undefined || !firstSight.admit(fleet, Date.now())) return 'too_many_devices'
+      known.devices.findOrAdd(tenant, name, 'new').bringer = fleet
       return 'admitted'
     },
-  }
-}
-
-class CredentialPrincipal implements Principal {
-  readonly tenant: string
-  readonly device: string
-  readonly fleet: boolean
-  readonly operator = false
-  readonly credentialId: string
-  readonly expiresAtMs: number
-  readonly #pattern: string | null
-
-  constructor({ tenant, device, fleet, credentialId, pattern, expiresAtMs }: CredentialRow) {
-    this.tenant = tenant
-    this.device = device
-    this.fleet = fleet
-    this.credentialId = credentialId
-    this.expiresAtMs = expiresAtMs ?? Number.POSITIVE_INFINITY
-    this.#pattern = pattern
-  }
-
-  allows(device: string): boolean {
-    return device === this.device || (this.fleet && fitsPattern(this.#pattern, device))
   }
 }

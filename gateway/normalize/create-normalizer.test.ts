@@ -251,6 +251,13 @@ describe('a fleet credential', () => {
     expect(deadLetterOf(outcomeOf(item('[{"n":1}]'), () => 'disabled')).code).toBe('not_allowed')
   })
 
+  it('takes nothing from an operator, not even for its own device or to park it', () => {
+    const principal = { ...deviceOf('pump-1'), operator: true, allows: () => false }
+    for (const body of ['{"n":1}', '{"device":"pump-1","n":1}', '{'])
+      expect(outcomeOf(ingress(body, http({ principal })))).toMatchObject({ kind: 'refused', code: 'not_allowed' })
+    expect(outcomeOf(ingress('x', http({ principal, park: 'unsupported' }))).kind).toBe('refused')
+  })
+
   it('creates devices within its cap, and only with messages that are stored', () => {
     const asked: string[] = []
     const admit: Authenticator['admitDevice'] = (_, device) => {

@@ -52,6 +52,8 @@ class MessageNormalizer implements Normalizer {
   }
 
   #outcomeOf(ingress: Ingress): Outcome {
+    // Before everything: whatever an operator sends, nothing of it is kept.
+    if (ingress.principal.operator) return notAllowed(ingress, 'an operator credential only subscribes')
     if (ingress.park !== undefined) return parked(ingress, ingress.park, reasonToPark(ingress.park))
     const named = namedDevice(ingress)
     try {
