@@ -108,7 +108,6 @@ async function front(): Promise<number> {
       allows: () => false,
     }),
     isLive: () => true,
-    clientCertificateOf: () => undefined,
     onChange: () => () => {},
     admitDevice: () => 'admitted',
   }

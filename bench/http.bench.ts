@@ -66,7 +66,6 @@ async function compare(): Promise<void> {
       authenticator: {
         authenticate: () => principal,
         isLive: () => true,
-        clientCertificateOf: () => undefined,
         onChange: () => () => {},
         admitDevice: () => 'admitted',
       },

@@ -4,13 +4,12 @@ import type { Config } from '#platform/config-schema.ts'
 import { writePrivateFile } from '#platform/data-dir.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { isAlive, startMark } from '#platform/process-alive.ts'
+import type { DeviceUrls } from './addresses.ts'
 
 /** What runs in a data folder, as `up` writes it down for the other commands. URLs, or null where that part does not run. */
-export interface Instance {
+export interface Instance extends DeviceUrls {
   readonly version: string
   readonly startedAt: string
-  readonly mqtt: string | null
-  readonly http: string | null
   readonly ops: string | null
   readonly admin: string | null
   /** With its password: the file is 0600. */

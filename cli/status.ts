@@ -11,7 +11,7 @@ export function createStatusCommand(): Command {
     .description('what runs on this data folder; ends with 1 when nothing does')
     .option(
       '--json',
-      'print one object: mqtt, http, ops, admin (URLs or null), databaseUrl, eventLog, rateLimiter, ackLevel, pids',
+      'print one object: mqtt, mqtts, http, https, ws, wss, ops, admin (URLs or null), databaseUrl, eventLog, rateLimiter, ackLevel, pids',
     )
     .addHelpText('after', '\nExample:\n  $ npx fleetbridge status --json')
     .action(status)

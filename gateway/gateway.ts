@@ -72,7 +72,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     files: clientCas.map(({ file }) => file),
     pems: () => clientCaPems(clientCas),
   }
-  const tls = startTlsCertificates(config.tls, { log, ...(clientCas.length > 0 && { authorities }) })
+  const tls = await startTlsCertificates(config.tls, { log, ...(clientCas.length > 0 && { authorities }) })
   if (tls !== undefined) {
     opened.use(tls)
     metrics.gauge('fleetbridge_tls_certificate_expiry_timestamp_seconds', 'When our TLS certificate ends', () =>
@@ -85,6 +85,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     authenticator: registry,
     loginGuard: new LoginGuard(config.auth.failures),
     addresses: new ClientAddresses(config.proxy.from),
+    clientCertificateOf: registry.clientCertificateOf,
     tls,
     ...tools,
   }

@@ -20,7 +20,6 @@ import type { Verdict } from './verdict.ts'
 const authenticator: Authenticator = {
   authenticate: () => 'unknown',
   isLive: () => true,
-  clientCertificateOf: () => undefined,
   onChange: () => () => {},
   admitDevice: () => 'admitted',
 }

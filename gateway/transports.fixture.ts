@@ -1,5 +1,5 @@
+import { X509Certificate } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
-import type { PeerCertificate } from 'node:tls'
 import { connectAsync, type IClientOptions, type MqttClient } from 'mqtt'
 import { Value } from 'typebox/value'
 import { onTestFinished } from 'vitest'
@@ -13,6 +13,7 @@ import type { Presented } from './auth/authenticator.ts'
 import { clientCaPems } from './auth/client-authorities.ts'
 import { clientCertificateOf } from './auth/client-certificate.ts'
 import { LoginGuard } from './auth/login-guard.ts'
+import type { CertificateReader } from './auth/shown-certificate.ts'
 import { startHttpSource } from './http/http-source.ts'
 import { startMqttSource } from './mqtt/mqtt-source.ts'
 import { RecordingPipeline } from './mqtt/testing/recording-pipeline.ts'
@@ -32,10 +33,6 @@ const httpDefaults = Value.Default(Config.properties.http, {}) as Config['http']
 export class CertificateAuthenticator extends TestAuthenticator {
   readonly shown: Presented[] = []
 
-  override clientCertificateOf(peer: PeerCertificate) {
-    return clientCertificateOf(peer, [])
-  }
-
   override authenticate(presented: Presented) {
     this.shown.push(presented)
     const { secret, certificate } = presented
@@ -47,10 +44,11 @@ export class CertificateAuthenticator extends TestAuthenticator {
 /** MQTT and HTTP sources with every transport, on free ports, and an authority for both ends. */
 export async function startTransports(authority: TestAuthority, settings: TransportSettings = {}) {
   const { certFile, keyFile } = authority.server()
-  const caFile = authority.own.certFile
+  const caFile = `${certFile}.ca`
+  writeFileSync(caFile, authority.own.cert)
   const authenticator = new CertificateAuthenticator()
   const pipeline = new RecordingPipeline()
-  const tls = startTlsCertificates(
+  const tls = await startTlsCertificates(
     { certFile, keyFile, minVersion: 'TLSv1.2' },
     {
       log: silentLog,
@@ -65,6 +63,8 @@ export async function startTransports(authority: TestAuthority, settings: Transp
     metrics: createMetrics('test'),
     tls,
     addresses: new ClientAddresses(settings.from),
+    clientCertificateOf: (peer: Parameters<CertificateReader>[0]) =>
+      clientCertificateOf(peer, [new X509Certificate(authority.own.cert)]),
     loginGuard: new LoginGuard(settings.failures ?? 'none'),
   }
   const local = { host: '127.0.0.1', port: 0, tlsPort: 0 }
@@ -92,6 +92,7 @@ export async function startTransports(authority: TestAuthority, settings: Transp
     urls,
     certFile,
     keyFile,
+    caFile,
     async connect(transport: keyof typeof urls, options: IClientOptions = {}): Promise<MqttClient> {
       const client = await connectAsync(
         urls[transport],

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
 import { request } from 'node:https'
 import { connect as connectTcp } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
@@ -146,6 +147,32 @@ describe('new certificate files', () => {
     expect(pipeline.payloads).toEqual([reading, reading])
   })
 
+  it('end what their predecessors let in: a TLS session does not outlive the authority of its certificate', async () => {
+    const { mqtt, caFile } = await startTransports(authority)
+    const { cert, key } = authority.client('pump-7')
+    const options = {
+      port: mqtt.tlsPort,
+      host: 'localhost',
+      ca: authority.own.cert,
+      cert,
+      key,
+      maxVersion: 'TLSv1.2' as const,
+    }
+    const first = connectTls(options)
+    const [session] = (await once(first, 'session')) as [Buffer]
+    first.destroy()
+    const isReused = async () => {
+      const socket = connectTls({ ...options, session })
+      await once(socket, 'secureConnect')
+      const isSame = socket.isSessionReused()
+      socket.destroy()
+      return isSame
+    }
+    expect(await isReused()).toBe(true)
+    writeFileSync(caFile, strangers.own.cert)
+    await vi.waitUntil(async () => !(await isReused()), { timeout: 3000, interval: 20 })
+  })
+
   async function commonNameAt(port: number): Promise<string | undefined> {
     const socket = connectTls({ port, host: 'localhost', ca: authority.own.cert })
     await once(socket, 'secureConnect')
@@ -254,6 +281,25 @@ describe('WebSocket', () => {
 })
 
 describe('bounds', () => {
+  it.each(['ws', 'wss'] as const)(
+    '%s: what is not settled holds the client back, and all of it arrives',
+    async (transport) => {
+      const { connect, pipeline, http } = await startTransports(authority)
+      pipeline.verdict = undefined
+      const client = await connect(transport)
+      const payload = `{"values":{"t":"${'x'.repeat(40_000)}"}}`
+      const sent = Array.from({ length: 200 }, () => client.publishAsync(topic, payload, { qos: 1 }))
+      await vi.waitUntil(() => pipeline.pushed.length >= 50, { timeout: 3000, interval: 2 })
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      expect(pipeline.pushed.length, '2 MiB in hand, and no more is read').toBeLessThan(60)
+      expect((await post(http.tlsPort, {})).status, 'others are served').toBe(401)
+      pipeline.verdict = () => ({ kind: 'stored' })
+      pipeline.settleAll()
+      await Promise.all(sent)
+      expect(pipeline.pushed).toHaveLength(200)
+    },
+  )
+
   it('connections are counted over all transports', async () => {
     const { connect } = await startTransports(authority, { mqtt: { maxConnectionsPerAddress: 3 } })
     await connect('mqtts', { clientId: 'a' })

@@ -1,4 +1,4 @@
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { createSecureContext, type SecureContextOptions, type Server, type TlsOptions } from 'node:tls'
@@ -11,7 +11,7 @@ import type { Log } from './log.ts'
 export interface ClientAuthorities {
   readonly files: readonly string[]
   /** Reads the files; one PEM text for each authority. */
-  pems(): readonly string[]
+  pems(): Promise<readonly string[]>
 }
 
 export interface TlsOptionsOfUs {
@@ -26,10 +26,12 @@ export interface TlsCertificates extends Handle {
   /** For a new server. Client certificates are asked for but not required: who shows none, or a bad one, may still present a token. */
   serverOptions(): TlsOptions
   /** The server takes new files from their change on; sessions that are open stay. */
-  follow(server: Pick<Server, 'setSecureContext'>): void
+  follow(server: Renewable): void
   /** When our certificate ends, Date.now(). */
   expiresAtMs(): number
 }
+
+type Renewable = Pick<Server, 'setSecureContext' | 'setTicketKeys'>
 
 interface Material extends SecureContextOptions {
   readonly certificate: X509Certificate
@@ -37,16 +39,18 @@ interface Material extends SecureContextOptions {
 
 /** Who has not finished its handshake by then is cut off. */
 const handshakeMs = 10_000
+/** As `setTicketKeys` wants them. */
+const ticketKeysBytes = 48
 
 /**
  * Reads certificate and key, and again whenever the files change. A file that cannot be used keeps the one before it, and is told in the log.
  * @returns undefined when the configuration has no TLS
  * @throws {BridgeError} BRIDGE_CONFIG_INVALID that says which file, what is wrong with it, and what to do
  */
-export function startTlsCertificates(
+export async function startTlsCertificates(
   tls: Config['tls'],
   { log, authorities, pollMs = 1000 }: TlsOptionsOfUs,
-): TlsCertificates | undefined {
+): Promise<TlsCertificates | undefined> {
   const { certFile, keyFile, minVersion } = tls
   if (certFile === undefined && keyFile === undefined) {
     if (authorities === undefined) return undefined
@@ -62,19 +66,23 @@ export function startTlsCertificates(
     )
   const files = [certFile, keyFile, ...(authorities?.files ?? [])]
   const read = () => readMaterial(certFile, keyFile, minVersion, authorities)
-  let current = read()
+  let current = await read()
   warnOfAge(current, certFile, log)
-  const servers: Pick<Server, 'setSecureContext'>[] = []
-  const use = () => {
-    const material = read()
-    for (const server of servers) server.setSecureContext(contextOf(material))
+  const servers: Renewable[] = []
+  const use = async () => {
+    const material = await read()
+    for (const server of servers) {
+      server.setSecureContext(contextOf(material))
+      // A resumed session is not verified again: what was good by an authority that is gone must not come back by its ticket.
+      server.setTicketKeys(randomBytes(ticketKeysBytes))
+    }
     current = material
     log.info({ certFile, until: material.certificate.validTo }, 'TLS files were read again')
     warnOfAge(material, certFile, log)
   }
-  const watch = watchFiles(files, pollMs, () => {
+  const watch = watchFiles(files, pollMs, async () => {
     try {
-      use()
+      await use()
     } catch (error) {
       log.error({ err: error }, 'new TLS files cannot be used: those before stay in use')
     }
@@ -99,12 +107,12 @@ function contextOf({ certificate: _own, ...options }: Material): SecureContextOp
   return options
 }
 
-function readMaterial(
+async function readMaterial(
   certFile: string,
   keyFile: string,
   minVersion: Config['tls']['minVersion'],
   authorities: ClientAuthorities | undefined,
-): Material {
+): Promise<Material> {
   const cert = readFile(certFile, 'tls.certFile (BRIDGE_TLS_CERT_FILE)')
   const key = readFile(keyFile, 'tls.keyFile (BRIDGE_TLS_KEY_FILE)')
   const certificate = attempt(
@@ -119,7 +127,7 @@ function readMaterial(
     throw invalid(
       `tls.keyFile (BRIDGE_TLS_KEY_FILE): ${keyFile} is not the key of the certificate in ${certFile}; the server's own certificate comes first in that file`,
     )
-  const ca = authorities === undefined ? undefined : [...authorities.pems()]
+  const ca = authorities === undefined ? undefined : [...(await authorities.pems())]
   const material = { certificate, cert, key, minVersion, ...(ca !== undefined && { ca }) }
   attempt(
     () => createSecureContext(contextOf(material)),
@@ -163,7 +171,7 @@ function warnOfAge({ certificate }: Material, certFile: string, log: Log): void 
  * Calls after a change of any of the files, once they have stood still for a poll: certificate and key are written one after the other. Polling
  * sees what watching misses: a file put in place by a rename, the links that Kubernetes swaps, network mounts.
  */
-function watchFiles(files: readonly string[], pollMs: number, onChange: () => void): { stop(): void } {
+function watchFiles(files: readonly string[], pollMs: number, onChange: () => Promise<void>): { stop(): void } {
   let used: string | undefined
   let before: string | undefined
   let isLooking = false
@@ -173,7 +181,7 @@ function watchFiles(files: readonly string[], pollMs: number, onChange: () => vo
     used ??= now
     if (now !== used && now === before) {
       used = now
-      onChange()
+      await onChange()
     }
     before = now
   }

@@ -4,7 +4,8 @@ import { changedSettings } from '#platform/config.ts'
 import { createLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
-import { opsPort, reachableHost } from '../addresses.ts'
+import { checkStart } from '#platform/start-checks.ts'
+import { devicePorts, deviceUrls, opsPort, reachableHost } from '../addresses.ts'
 import { print } from '../output.ts'
 import { needPorts } from '../ports.ts'
 import { ProcessParts } from '../process-parts.ts'
@@ -13,11 +14,11 @@ import { distributedConfig, needSchema } from './distributed.ts'
 
 export async function gateway(): Promise<void> {
   const { config, databaseUrl } = distributedConfig('gateway')
+  checkStart(config)
   const log = createLog('fleetbridge-gateway', config.log.level)
   const port = opsPort(config.ops.port, 'gateway')
   await needPorts([
-    { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
-    { variable: 'BRIDGE_HTTP_PORT', ...config.http },
+    ...devicePorts(config),
     { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port },
     { variable: 'BRIDGE_ADMIN_PORT', ...config.admin },
   ])
@@ -35,9 +36,10 @@ export async function gateway(): Promise<void> {
     const ownToken = token === undefined ? undefined : ({ name: 'config', token } as const)
     const admin = parts.add('admin listener', await startAdminListener(config.admin, { databaseUrl, ownToken, log }))
     parts.started()
-    const { mqttPort, httpPort, eventLog, rateLimiter, ackLevel } = running
+    const { eventLog, rateLimiter, ackLevel } = running
+    const urls = Object.values(deviceUrls(config, running)).filter((url) => url !== null)
     await print(
-      `fleetbridge gateway ${version}: mqtt://${reachableHost(config.mqtt.host)}:${mqttPort} http://${reachableHost(config.http.host)}:${httpPort} ` +
+      `fleetbridge gateway ${version}: ${urls.join(' ')} ` +
         `ops http://${reachableHost(config.ops.host)}:${ops.port} admin http://${reachableHost(config.admin.host)}:${admin.port} event log ${eventLog} limits ${rateLimiter} ack ${ackLevel}`,
     )
   } catch (error) {

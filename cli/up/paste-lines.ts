@@ -4,8 +4,9 @@ import { quoted } from '../registry.ts'
 
 export interface PasteOptions {
   readonly host: string
+  /** 0 when only TLS is listened for: what a client needs then is in docs/transports.md. */
   readonly mqttPort: number
-  readonly httpUrl: string
+  readonly httpUrl: string | null
   readonly databaseUrl: string
   readonly device: string
   readonly token: string
@@ -19,10 +20,12 @@ export function pasteLines(options: PasteOptions): string[] {
   const { host, mqttPort, httpUrl, databaseUrl, device, token, environment, path } = options
   const has = (program: string) => isOnPath(program, path)
   const login = `-h ${host} -p ${mqttPort} -q 1 -i ${device} -u ${device} -P ${token} -t devices/me/telemetry`
-  const lines = [
-    `${has('mosquitto_pub') ? 'mosquitto_pub' : 'npx mqtt pub'} ${login} -m '{"values":{"temperature":21.5}}'`,
-  ]
-  if (has('curl'))
+  const lines: string[] = []
+  if (mqttPort !== 0)
+    lines.push(
+      `${has('mosquitto_pub') ? 'mosquitto_pub' : 'npx mqtt pub'} ${login} -m '{"values":{"temperature":21.5}}'`,
+    )
+  if (has('curl') && httpUrl !== null)
     lines.push(
       `curl -sS -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '{"values":{"temperature":21.6}}' ${httpUrl}/v1/telemetry`,
     )

@@ -1,12 +1,12 @@
 import { styleText } from 'node:util'
 import type { Config } from '#platform/config-schema.ts'
+import type { DeviceUrls } from '../addresses.ts'
 import { withoutPassword } from '../instance.ts'
 import { version } from '../version.ts'
 
 export interface StartFacts {
   readonly config: Config
-  readonly mqttUrl: string
-  readonly httpUrl: string
+  readonly urls: DeviceUrls
   readonly opsUrl: string
   readonly adminUrl: string
   /** Where the token of the admin API lies; never the token. */
@@ -32,11 +32,11 @@ const ackWorth = {
 
 /** What runs where, for a person who has just started it. */
 export function startBox(facts: StartFacts): string {
-  const { embedded } = facts
+  const { embedded, urls } = facts
   const bold = (text: string) => styleText('bold', text, { stream: process.stdout })
   const rows: [string, string][] = [
-    ['MQTT', `${facts.mqttUrl}  3.1.1 and 5`],
-    ['HTTP', `${facts.httpUrl}  POST /v1/telemetry`],
+    ['MQTT', `${listed(urls.mqtt, urls.mqtts, urls.ws, urls.wss)}  3.1.1 and 5`],
+    ['HTTP', `${listed(urls.http, urls.https)}  POST /v1/telemetry`],
     ['ops', `${facts.opsUrl}  /metrics /livez /readyz`],
     ['admin', `${facts.adminUrl}  /admin/v1, token: ${facts.adminToken}`],
     // The embedded one's password is this folder's own; the other one's stays where it was given.
@@ -59,6 +59,10 @@ export function startBox(facts: StartFacts): string {
     '',
     'waiting for the first message …',
   ].join('\n')
+}
+
+function listed(...urls: (string | null)[]): string {
+  return urls.filter((url) => url !== null).join('  ') || 'off'
 }
 
 function embeddedLine({ dataPath, note, reusedOrphan }: NonNullable<StartFacts['embedded']>): string {

@@ -13,10 +13,11 @@ import { createLog, type Log } from '#platform/log.ts'
 import { createMetrics, type Metrics } from '#platform/metrics.ts'
 import { migrate } from '#platform/migrate.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
+import { checkStart } from '#platform/start-checks.ts'
 import { createDirectWriter } from '#worker/store/direct-writer.ts'
 import { startStore } from '#worker/store/store.ts'
 import { startWorker } from '#worker/worker.ts'
-import { opsPort, reachableHost } from '../addresses.ts'
+import { devicePorts, deviceUrls, opsPort, reachableHost } from '../addresses.ts'
 import { findInstance, forgetInstance, writeInstance } from '../instance.ts'
 import { print } from '../output.ts'
 import { needPorts } from '../ports.ts'
@@ -41,12 +42,12 @@ interface Tools {
 /** Runs until a signal. Opens from the database towards the devices, so that closing in reverse stops intake first. */
 export async function up(): Promise<void> {
   const config = loadConfig(process.env)
+  checkStart(config)
   const log = createLog('fleetbridge', config.log.level)
   const dataDir = openDataDir(config.dataDir)
   refuseSecond(dataDir)
   await needPorts([
-    { variable: 'BRIDGE_MQTT_PORT', ...config.mqtt },
-    { variable: 'BRIDGE_HTTP_PORT', ...config.http },
+    ...devicePorts(config),
     { variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port: opsPort(config.ops.port, 'gateway') },
     { variable: 'BRIDGE_ADMIN_PORT', ...config.admin },
   ])
@@ -168,16 +169,14 @@ async function announce({
   demo,
 }: Announcement): Promise<void> {
   const host = reachableHost(config.mqtt.host)
-  const mqttUrl = `mqtt://${host}:${gateway.mqttPort}`
-  const httpUrl = `http://${reachableHost(config.http.host)}:${gateway.httpPort}`
+  const urls = deviceUrls(config, gateway)
   const opsUrl = `http://${reachableHost(config.ops.host)}:${opsPort}`
   const adminUrl = `http://${reachableHost(config.admin.host)}:${admin.port}`
   const { eventLog, rateLimiter, ackLevel } = gateway
   writeInstance(dataDir, {
     version,
     startedAt: new Date().toISOString(),
-    mqtt: mqttUrl,
-    http: httpUrl,
+    ...urls,
     ops: opsUrl,
     admin: adminUrl,
     databaseUrl,
@@ -191,7 +190,7 @@ async function announce({
   const paste = pasteLines({
     host,
     mqttPort: gateway.mqttPort,
-    httpUrl,
+    httpUrl: urls.http,
     databaseUrl,
     ...demo,
     environment,
@@ -200,8 +199,7 @@ async function announce({
   await print(
     startBox({
       config,
-      mqttUrl,
-      httpUrl,
+      urls,
       opsUrl,
       adminUrl,
       adminToken: admin.where,
@@ -221,7 +219,7 @@ function refuseSecond(dataDir: string): void {
   if (running === undefined) return
   throw new BridgeError(
     'BRIDGE_SECOND_INSTANCE',
-    `fleetbridge runs on ${dataDir} already, as process ${running.pids.fleetbridge} (${running.mqtt}, ${running.http}). ` +
+    `fleetbridge runs on ${dataDir} already, as process ${running.pids.fleetbridge} (${running.mqtt ?? running.mqtts}, ${running.http ?? running.https}). ` +
       'Stop it first, or give this one its own BRIDGE_DATA_DIR and ports.',
   )
 }

@@ -1,4 +1,3 @@
-import type { PeerCertificate } from 'node:tls'
 import type { Principal } from './principal.ts'
 
 /**
@@ -34,8 +33,6 @@ export interface ClientCertificate {
 export interface Authenticator {
   /** At once for tokens and certificates; a promise only where a password or a JWT has to be verified off the event loop. Never rejects. */
   authenticate(presented: Presented): Principal | AuthRefusal | Promise<Principal | AuthRefusal>
-  /** What to present of a client's certificate, `socket.getPeerCertificate()`; only after the handshake said `authorized`. */
-  clientCertificateOf(peer: Pick<PeerCertificate, 'raw' | 'subject'>): ClientCertificate | undefined
   /** Whether a principal that was let in earlier may stay: its credential is neither revoked nor expired, its device enabled. */
   isLive(principal: Principal): boolean
   /** Calls after every change of what `isLive` may say, in groups; expiry alone makes no call. @returns ends the calls */

@@ -118,7 +118,7 @@ it('makes nobody of a root that several tenants have, and says so when a tenant 
   const { login, config } = await start([middle.pem + root.pem, other.pem + root.pem])
   expect(login.check(shown('pump-1', root, ['pump-1']), undefined)).toBe('unknown')
   expect(login.check(shown('pump-1', middle), undefined)).toMatchObject({ tenant: 'acme' })
-  expect(clientCaPems(config).length).toBe(3)
+  expect((await clientCaPems(config)).length).toBe(3)
   await authorities?.close()
   await expect(start([root.pem, root.pem])).rejects.toThrow('Give the tenant acme a CA of its own')
   await expect(start(['none', root.pem])).rejects.toThrow('holds no PEM certificate')

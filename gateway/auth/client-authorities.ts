@@ -1,5 +1,5 @@
 import { hash, X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
@@ -27,8 +27,9 @@ export interface ClientAuthorities extends Handle {
 }
 
 /** The certificates of all files, one PEM text each, as `tls.createSecureContext({ ca })` takes them. Reads the files anew. */
-export function clientCaPems(config: Configured): string[] {
-  return [...new Set(config.flatMap(certificatesOf).map((certificate) => certificate.toString()))]
+export async function clientCaPems(config: Configured): Promise<string[]> {
+  const found = await Promise.all(config.map(certificatesOf))
+  return [...new Set(found.flat().map((certificate) => certificate.toString()))]
 }
 
 /**
@@ -41,12 +42,12 @@ export async function startClientAuthorities(
   config: Configured,
   { log, onChange }: { log: Log; onChange: () => void },
 ): Promise<ClientAuthorities> {
-  let authorities = readAuthorities(config, new Map())
+  let authorities = await readAuthorities(config, new Map())
   const watched = await watchFiles(
     config.map(({ file }) => file),
     async () => {
       const before = authorities
-      authorities = readAuthorities(config, before)
+      authorities = await readAuthorities(config, before)
       for (const [fingerprint, authority] of before) authority.trusted = authorities.get(fingerprint) === authority
       onChange()
     },
@@ -62,14 +63,14 @@ export async function startClientAuthorities(
   }
 }
 
-function readAuthorities(
+async function readAuthorities(
   config: Configured,
   before: ReadonlyMap<string, ClientAuthority>,
-): ReadonlyMap<string, ClientAuthority> {
+): Promise<ReadonlyMap<string, ClientAuthority>> {
   const found = new Map<string, ClientAuthority>()
   const shared = new Set<string>()
   for (const [index, entry] of config.entries())
-    for (const certificate of certificatesOf(entry, index)) {
+    for (const certificate of await certificatesOf(entry, index)) {
       const fingerprint = hash('sha256', certificate.raw, 'base64')
       const { tenant, identity = 'cn' } = entry
       const other = found.get(fingerprint)
@@ -90,9 +91,9 @@ function readAuthorities(
   return found
 }
 
-function certificatesOf({ file }: Configured[number], index: number): X509Certificate[] {
+async function certificatesOf({ file }: Configured[number], index: number): Promise<X509Certificate[]> {
   try {
-    const pem = readFileSync(file, 'utf8')
+    const pem = await readFile(file, 'utf8')
     const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
     if (blocks.length === 0) throw new Error(`${file} holds no PEM certificate`)
     return blocks.map((block) => new X509Certificate(block))

@@ -1,6 +1,6 @@
 import { hash, X509Certificate } from 'node:crypto'
-import { type PeerCertificate, TLSSocket } from 'node:tls'
-import type { Authenticator, ClientCertificate } from './authenticator.ts'
+import type { PeerCertificate } from 'node:tls'
+import type { ClientCertificate } from './authenticator.ts'
 
 /**
  * What the registry asks about a client's certificate. Call it only when the handshake said `authorized`.
@@ -23,18 +23,6 @@ export function clientCertificateOf(
     alternativeNames: alternativeNamesOf(certificate.subjectAltName),
     expiresAtMs: certificate.validToDate.getTime(),
   }
-}
-
-/**
- * The certificate that a client has shown, if an authority of ours stands behind it. Another one is as if none had been shown: the client may
- * still have a token.
- */
-export function certificateShownOn(
-  socket: unknown,
-  authenticator: Pick<Authenticator, 'clientCertificateOf'>,
-): ClientCertificate | undefined {
-  if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined
-  return authenticator.clientCertificateOf(socket.getPeerCertificate())
 }
 
 function issuerOf(certificate: X509Certificate, authorities: Iterable<X509Certificate>): string {

@@ -1,9 +1,10 @@
+import type { PeerCertificate } from 'node:tls'
 import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import { AuthCounts, type ShownKind } from './auth-counts.ts'
-import type { Authenticator, AuthRefusal, Presented } from './authenticator.ts'
+import type { Authenticator, AuthRefusal, ClientCertificate, Presented } from './authenticator.ts'
 import { CertificateLogin, type CertificatePrincipal } from './certificate-login.ts'
 import { startClientAuthorities } from './client-authorities.ts'
 import { clientCertificateOf } from './client-certificate.ts'
@@ -29,6 +30,8 @@ export interface Registry extends Authenticator, Handle {
   loaded(): boolean
   /** Resolves after the next successful read, for those who have just written to the tables. */
   refreshed(): Promise<void>
+  /** What to present of a client's certificate, `socket.getPeerCertificate()`; only after the handshake said `authorized`. */
+  clientCertificateOf(peer: Pick<PeerCertificate, 'raw' | 'subject'>): ClientCertificate | undefined
   /** Looks now whether files of keys and CAs changed, and writes when credentials were used last. Both happen by themselves too. */
   settled(): Promise<void>
 }

@@ -182,7 +182,7 @@ const makers: Record<string, (random: Random) => Pick<Abuse, 'bytes' | 'verdict'
   'another content type': (random) => ({
     bytes: posted(
       good,
-      `Content-Type: ${pick(random, ['application/xml', 'multipart/form-data; boundary=x', 'image/png', ';', letters(random, 7)])}\r\n`,
+      `Content-Type: ${pick(random, ['application/xml', 'multipart/form-data; boundary=x', 'image/png', letters(random, 7)])}\r\n`,
     ),
     verdict: 'wrong',
   }),
@@ -249,7 +249,6 @@ it('generated abuses: nothing wrong is taken, nothing breaks, and a bystander is
   console.log(`HTTP abuse: seed ${seed}`)
   const random = seeded(seed)
   const { source, pipeline, post, logged } = await startSource({ holdMs: 1000 })
-  let taken = ''
   const normalizer = createNormalizer({ retentionMs: undefined, authenticator: { admitDevice: () => 'admitted' } })
   // The decoders say what is wrong with a body, as behind the real pipeline.
   pipeline.decide = (ingress) => {
@@ -257,7 +256,6 @@ it('generated abuses: nothing wrong is taken, nothing breaks, and a bystander is
     if (outcome?.kind === 'dead') return parkedAs(outcome.deadLetter.code)
     if (outcome?.kind === 'refused') return { kind: 'refused', code: 'not_allowed', message: 'no' }
     if (outcome?.kind === 'ignored') return { kind: 'ignored' }
-    taken += ingress.payload.toString('latin1')
     return stored
   }
   const abuses: Abuse[] = Object.entries(makers).flatMap(([name, make]) =>
@@ -269,18 +267,16 @@ it('generated abuses: nothing wrong is taken, nothing breaks, and a bystander is
   const before = process.memoryUsage().heapUsed
   const waiting = [...abuses]
   const statuses = new Map<number, number>()
+  const faults: string[] = []
   async function worker(): Promise<void> {
     for (let abuse = waiting.shift(); abuse !== undefined; abuse = waiting.shift()) {
       const answers = await answersTo(source.port, abuse)
       for (const status of answers) {
         statuses.set(status, (statuses.get(status) ?? 0) + 1)
-        expect(status < 500 || status === 503, `seed ${seed}: ${abuse.name}: ${status}`).toBe(true)
+        const isTaken = status < 300 && abuse.verdict === 'wrong'
+        if (isTaken || (status >= 500 && status !== 503))
+          faults.push(`${status} ${abuse.name}: ${abuse.bytes.toString('latin1', 0, 300)}`)
       }
-      if (abuse.verdict === 'wrong')
-        expect(
-          answers.filter((status) => status < 300),
-          `seed ${seed}: ${abuse.name}: ${abuse.bytes.toString('latin1', 0, 300)}`,
-        ).toEqual([])
     }
   }
   let isOver = false
@@ -290,17 +286,16 @@ it('generated abuses: nothing wrong is taken, nothing breaks, and a bystander is
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
   })()
-  await Promise.all(Array.from({ length: concurrency }, worker)).finally(() => {
+  const workers = Promise.all(Array.from({ length: concurrency }, worker)).finally(() => {
     isOver = true
   })
-  await bystander
+  await Promise.all([workers, bystander])
+  expect(faults, `seed ${seed}`).toEqual([])
   expect(logged, 'nothing failed').toEqual([])
   expect(Object.getPrototypeOf({}), 'nothing was polluted').toBe(Object.prototype)
   expect(({} as { polluted?: unknown }).polluted).toBeUndefined()
-  expect(taken).not.toContain('polluted')
   expect(statuses.get(400), 'most are 400').toBeGreaterThan(100)
   pipeline.envelopes.length = 0
-  taken = ''
   globalThis.gc?.()
   expect(process.memoryUsage().heapUsed - before, 'bytes that stay').toBeLessThan(64 * 1024 * 1024)
 }, 20_000)

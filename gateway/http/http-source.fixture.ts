@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { onTestFinished } from 'vitest'
 import { createMetrics } from '#platform/metrics.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
-import type { Authenticator, ClientCertificate, Presented } from '../auth/authenticator.ts'
+import type { Authenticator, Presented } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import type { Envelope } from '../envelope.ts'
 import type { Ingress } from '../ingress.ts'
@@ -54,6 +54,7 @@ export class TestPipeline implements Pipeline {
 export async function startSource(
   settings: { maxBodyBytes?: number; maxItems?: number; holdMs?: number } = {},
   timeouts: HttpSourceOptions['timeouts'] = {},
+  more: Partial<HttpSourceOptions> = {},
 ) {
   const pipeline = new TestPipeline()
   const metrics = createMetrics('test')
@@ -81,7 +82,7 @@ export async function startSource(
       holdMs: 10_000,
       ...settings,
     },
-    { pipeline, authenticator, log, metrics, countRefused: (reason) => refused.push(reason), timeouts },
+    { pipeline, authenticator, log, metrics, countRefused: (reason) => refused.push(reason), timeouts, ...more },
   )
   onTestFinished(() => source.close())
   const url = `http://${host}:${source.port}`
@@ -119,10 +120,6 @@ export class TestAuthenticator implements Authenticator {
     if (token === tokens.pump && (username === undefined || username === 'pump-1')) return principal('pump-1', false)
     if (token === tokens.fleet && (username === undefined || username === 'gw-1')) return principal('gw-1', true)
     return 'unknown'
-  }
-
-  clientCertificateOf(_peer: unknown): ClientCertificate | undefined {
-    return undefined
   }
 
   isLive() {

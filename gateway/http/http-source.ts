@@ -21,8 +21,8 @@ import type { TlsCertificates } from '#platform/tls-certificates.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
-import { certificateShownOn } from '../auth/client-certificate.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
+import { type CertificateReader, certificateShownOn, readsNoCertificate } from '../auth/shown-certificate.ts'
 import type { Peer } from '../mqtt/peer.ts'
 import { type WebSocketDoor, webSocketPath } from '../mqtt/web-socket-door.ts'
 import type { Pipeline } from '../pipeline-port.ts'
@@ -49,6 +49,8 @@ export interface HttpSourceOptions {
   /** Absent: no HTTPS. */
   readonly tls?: TlsCertificates | undefined
   readonly addresses?: ClientAddresses
+  /** Absent: client certificates say nothing. */
+  readonly clientCertificateOf?: CertificateReader
   /** Absent: no MQTT over WebSocket. */
   readonly webSocketDoor?: WebSocketDoor | undefined
 }
@@ -106,6 +108,7 @@ export async function startHttpSource(http: Config['http'], options: HttpSourceO
     authenticator: options.authenticator,
     loginGuard: options.loginGuard ?? new LoginGuard('none'),
     addresses,
+    clientCertificateOf: options.clientCertificateOf ?? readsNoCertificate,
   }
   const serverOptions: ServerOptions = {
     ...timeouts,
@@ -266,13 +269,13 @@ function needsUpgrade(): Answer {
   return problem('protocol_error', { detail, id: uuidV7(), status: 426, headers: { upgrade: 'websocket' } })
 }
 
-function peerOf(request: IncomingMessage, { addresses, authenticator }: Door): Peer {
+function peerOf(request: IncomingMessage, { addresses, clientCertificateOf }: Door): Peer {
   const { socket, headers } = request
   return {
     address: addresses.of(socket),
     transport: 'encrypted' in socket ? 'wss' : 'ws',
     // A browser shows the user's certificate for whatever page it is on, and tells that page's origin.
-    certificate: headers.origin === undefined ? certificateShownOn(socket, authenticator) : undefined,
+    certificate: headers.origin === undefined ? certificateShownOn(socket, clientCertificateOf) : undefined,
   }
 }
 

@@ -2,9 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ClientAddresses } from '#platform/client-addresses.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import type { Authenticator, AuthRefusal, Presented } from '../auth/authenticator.ts'
-import { certificateShownOn } from '../auth/client-certificate.ts'
 import { isGuessable, type LoginGuard } from '../auth/login-guard.ts'
 import type { Principal } from '../auth/principal.ts'
+import { type CertificateReader, certificateShownOn } from '../auth/shown-certificate.ts'
 import { presentedBy } from './credentials.ts'
 import { Exchange, type Intake, noRoom, type Refusal, requestBytes, type Unanswered } from './exchange.ts'
 import { problem } from './problem.ts'
@@ -17,6 +17,7 @@ export interface Door {
   readonly authenticator: Authenticator
   readonly loginGuard: LoginGuard
   readonly addresses: ClientAddresses
+  readonly clientCertificateOf: CertificateReader
 }
 
 /** What the path says. */
@@ -54,7 +55,7 @@ class Login implements Unanswered {
     this.#target = target
     this.request = request
     this.#response = response
-    this.#presented = presentedIn(target, request, door.authenticator)
+    this.#presented = presentedIn(target, request, door.clientCertificateOf)
   }
 
   start(): void {
@@ -163,12 +164,12 @@ class Login implements Unanswered {
 function presentedIn(
   { route, token }: Target,
   { headers, socket }: IncomingMessage,
-  authenticator: Authenticator,
+  clientCertificateOf: CertificateReader,
 ): Presented {
   if (route.tokenInPath) return { secret: token }
   const { authorization, origin } = headers
   if (authorization === undefined && origin === undefined)
-    return { certificate: certificateShownOn(socket, authenticator) }
+    return { certificate: certificateShownOn(socket, clientCertificateOf) }
   const presented = presentedBy(authorization)
   return { secret: presented.token, username: presented.username }
 }

@@ -8,6 +8,7 @@ import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
 import type { Principal } from '../auth/principal.ts'
+import type { CertificateReader } from '../auth/shown-certificate.ts'
 import type { Pipeline } from '../pipeline-port.ts'
 import { type CloseReason, closeReasons } from './answers.ts'
 import type { Broker } from './broker.ts'
@@ -36,6 +37,8 @@ export interface MqttSourceOptions {
   /** Absent: no listener with TLS. */
   readonly tls?: TlsCertificates | undefined
   readonly addresses?: ClientAddresses
+  /** Absent: client certificates say nothing. */
+  readonly clientCertificateOf?: CertificateReader
 }
 
 /** A connection that was let in. */

@@ -1,6 +1,6 @@
 import type { IConnackPacket } from 'mqtt-packet'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Authenticator, AuthRefusal, ClientCertificate, Presented } from '../auth/authenticator.ts'
+import type { Authenticator, AuthRefusal, Presented } from '../auth/authenticator.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
 import type { Principal } from '../auth/principal.ts'
 import { readConnect } from './connect.ts'
@@ -19,10 +19,6 @@ class SlowAuthenticator implements Authenticator {
     return new Promise((resolve) => {
       this.asked.push({ presented, answer: (answer) => resolve(answer ?? this.#inner.authenticate(presented)) })
     })
-  }
-
-  clientCertificateOf(_peer: unknown): ClientCertificate | undefined {
-    return undefined
   }
 
   isLive(): boolean {

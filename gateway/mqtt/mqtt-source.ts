@@ -5,7 +5,7 @@ import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import { Handshakes } from '#platform/handshakes.ts'
 import { listen } from '#platform/listen.ts'
-import { certificateShownOn } from '../auth/client-certificate.ts'
+import { certificateShownOn, readsNoCertificate } from '../auth/shown-certificate.ts'
 import { startBroker } from './broker.ts'
 import { Connection, type Wire } from './connection.ts'
 import { Front, type MqttSourceOptions } from './front.ts'
@@ -37,7 +37,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
   options.metrics.gauge('fleetbridge_mqtt_connections', 'MQTT sockets that are open', () => connections.size)
 
   let drained: (() => void) | undefined
-  const { tls, addresses = new ClientAddresses() } = options
+  const { tls, addresses = new ClientAddresses(), clientCertificateOf = readsNoCertificate } = options
   const servers: Server[] = []
   const endings: (() => void)[] = []
   let prunedMs = performance.now()
@@ -83,7 +83,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
       open(socket, {
         address: addresses.of(socket),
         transport: 'tls',
-        certificate: certificateShownOn(socket, options.authenticator),
+        certificate: certificateShownOn(socket, clientCertificateOf),
       })
   }
 

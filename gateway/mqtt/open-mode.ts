@@ -51,7 +51,6 @@ export function openAuthenticator(inner: Authenticator): Authenticator {
       const answer = inner.authenticate(presented)
       return answer instanceof Promise ? answer.then(admitted) : admitted(answer)
     },
-    clientCertificateOf: (peer) => inner.clientCertificateOf(peer),
     isLive: (principal) => isAnonymous(principal) || inner.isLive(principal),
     onChange: (listener) => inner.onChange(listener),
     admitDevice: (principal, device) => inner.admitDevice(principal, device),

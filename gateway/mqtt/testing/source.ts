@@ -3,7 +3,7 @@ import { Config } from '#platform/config-schema.ts'
 import { silentLog } from '#platform/log.ts'
 import { createMetrics, type Metrics } from '#platform/metrics.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
-import type { Authenticator, AuthRefusal, ClientCertificate, Presented } from '../../auth/authenticator.ts'
+import type { Authenticator, AuthRefusal, Presented } from '../../auth/authenticator.ts'
 import { fitsPattern } from '../../auth/device-pattern.ts'
 import type { LoginGuard } from '../../auth/login-guard.ts'
 import type { Principal } from '../../auth/principal.ts'
@@ -106,10 +106,6 @@ export class TestAuthenticator implements Authenticator {
       expiresAtMs: Number.POSITIVE_INFINITY,
       allows: (other) => other === device || (fleet && fitsPattern('kid-*', other)),
     })
-  }
-
-  clientCertificateOf(_peer: unknown): ClientCertificate | undefined {
-    return undefined
   }
 
   isLive({ device }: Principal): boolean {
