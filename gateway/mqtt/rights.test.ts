@@ -36,7 +36,6 @@ const table: [
   ['$SYS/broker/uptime', 'pub', no, no, no, no],
   ['$share/g/x', 'pub', no, no, no, no],
   ['$own', 'pub', no, no, no, yes],
-  ['x/'.repeat(99), 'pub', no, yes, no, no], // deeper than the broker can
   ['secret/x', 'pub', no, yes, no, no],
   ['devices/me/#', 'sub', yes, yes, yes, yes],
   ['devices/me/errors', 'sub', yes, yes, yes, yes],
