@@ -98,11 +98,11 @@ it('docs/http.md: its lines as written are answered as it says', async () => {
 it('docs/mqtt.md: its lines as written work', async () => {
   const token = (await shell('npx fleetbridge devices add page-mqtt')).trim()
   const lines = (await linesOf('docs/mqtt.md', 'page-mqtt')).replace(
-    /^mosquitto_sub (.*)$/m,
+    /^mosquitto_sub (.*)$/gm,
     '! timeout 1 mosquitto_sub -d $1',
   )
   // A subscriber waits until it is stopped; what counts is that it was let in.
-  expect(await shell(`TOKEN=${token}\n${lines}`)).toMatch(/SUBACK/)
+  expect((await shell(`TOKEN=${token}\n${lines}`)).match(/SUBACK/g)).toHaveLength(2)
   const rows = await shell(`npx fleetbridge sql "SELECT metric, value, unit FROM telemetry WHERE device = 'page-mqtt'"`)
   expect(rows).toMatch(/temperature +21\.5 +Cel/)
 })

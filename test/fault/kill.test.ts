@@ -34,6 +34,7 @@ interface Audit {
 
 /** A fleet at an open-loop rate in a process of its own, audited against the rows at its end, while the fault happens. */
 async function underLoad(seconds: number, fault: () => Promise<void>): Promise<Audit> {
+  const before = await stored()
   const simulate = new BridgeProcess(
     [
       'simulate',
@@ -50,11 +51,7 @@ async function underLoad(seconds: number, fault: () => Promise<void>): Promise<A
     ],
     stack.env,
   )
-  await simulate.until(
-    'messages are stored',
-    async () =>
-      (await stack.metric(stack.workerOps, 'fleetbridge_stored_messages_total', 'result="stored"').catch(() => 0)) > 0,
-  )
+  await simulate.until('messages are stored', async () => (await stored()) > before)
   await sleep(2000)
   await fault()
   const code = await simulate.exited
