@@ -1,5 +1,7 @@
+import { isIPv4 } from 'node:net'
 import { ClientAddresses } from '#platform/client-addresses.ts'
 import type { Config } from '#platform/config-schema.ts'
+import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
@@ -57,7 +59,7 @@ const eventLogAwayMs = 10_000
 export async function startGateway(config: Config, options: GatewayOptions): Promise<Gateway> {
   const { databaseUrl, log, metrics } = options
   const tools = { log, metrics }
-  if (config.mqtt.open) log.warn('BRIDGE_MQTT_OPEN has no effect in this version: devices still need a credential')
+  if (config.mqtt.open) needLoopback(config)
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
   const registry = opened.use(await startRegistry({ databaseUrl, auth: config.auth, limits: config.limits, ...tools }))
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
@@ -140,6 +142,18 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
       }
     },
   }
+}
+
+/** @throws {BridgeError} BRIDGE_CONFIG_INVALID when anybody but this machine could come in without a credential */
+function needLoopback({ mqtt, http }: Config): void {
+  const listeners: [string, string][] = [['BRIDGE_MQTT_HOST', mqtt.host]]
+  if (http.webSocket) listeners.push(['BRIDGE_HTTP_HOST', http.host]) // MQTT comes by it, too
+  for (const [variable, host] of listeners)
+    if (host !== 'localhost' && host !== '::1' && !(isIPv4(host) && host.startsWith('127.')))
+      throw new BridgeError(
+        'BRIDGE_CONFIG_INVALID',
+        `BRIDGE_MQTT_OPEN=true lets everybody in, so it works on this machine alone: set ${variable}=127.0.0.1 (it is ${host}), or leave BRIDGE_MQTT_OPEN out`,
+      )
 }
 
 function startRateLimiter(config: Config, tools: { log: Log; metrics: Metrics }): Promise<RateLimiter> {

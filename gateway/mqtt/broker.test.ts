@@ -23,7 +23,10 @@ const connect: AcceptedConnect = {
   sessionSeconds: 60,
   isSessionShortened: false,
   keepAliveSeconds: 0,
+  isKeepAliveShortened: false,
   maxPacketBytes: 1000,
+  receiveMaximum: 65_535,
+  topicAliasMaximum: 0,
   wantsProblemInformation: true,
   will: undefined,
 }

@@ -2,9 +2,11 @@ import { Duplex } from 'node:stream'
 import { Aedes, type Client as AedesClient, type AedesOptions } from 'aedes'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
+import { BrokerPublisher } from './broker-publisher.ts'
 import type { AcceptedConnect } from './connect.ts'
 import { readControlPacket, writeControlPacket } from './control-packet.ts'
 import { Framer, type FrameSink } from './frame.ts'
+import { OfflineQueues, type Persistence } from './offline-queues.ts'
 import { type ProtocolVersion, packetType } from './packet-types.ts'
 
 /** What the front hears from the broker about one connection. */
@@ -19,40 +21,67 @@ export interface LinkSink {
   fail(error: unknown): void
 }
 
+/** A message from a client to others. */
+export interface BrokerMessage {
+  readonly insideTopic: string
+  readonly payload: Buffer
+  readonly qos: 0 | 1 | 2
+  readonly retain: boolean
+  /** Its properties, as they were written. */
+  readonly properties: Buffer | undefined
+  /** 0: it does not expire. */
+  readonly expirySeconds: number
+}
+
 /**
  * Aedes, and all that is particular about it. It sees only clients that the front has let in, under their inside names, and never a PUBLISH of
- * theirs: it keeps sessions and subscriptions, and delivers what we publish.
+ * theirs: it keeps sessions, subscriptions and retained messages, and delivers what we publish.
  */
 export interface Broker extends Handle {
   connect(insideId: string, connect: AcceptedConnect, sink: LinkSink): Link
   /** QoS 0, not retained. */
   publish(insideTopic: string, payload: Buffer): void
+  /**
+   * @param from inside id of the client that it comes from
+   * @param done called when it was handed to all who subscribed, connected or not
+   */
+  send(message: BrokerMessage, from: string, done: (error?: Error) => void): void
   /** Ends a session that has no connection. */
   forget(insideId: string): void
 }
 
 /** What its types leave out. */
 interface AedesInside {
-  readonly persistence: { cleanSubscriptions(client: { id: string }): Promise<unknown> }
+  readonly persistence: Persistence & { cleanSubscriptions(client: { id: string }): Promise<unknown> }
   clearSessionExpiry(id: string): void
 }
 
 /** Sessions end when we say so: Aedes would keep a timer and the whole client for each. */
 const neverExpires = 0xffff_ffff
 
-export async function startBroker(log: Log): Promise<Broker> {
+/** @param onDropped called for each message that found no room in the session of a client that is away, or slow to acknowledge */
+export async function startBroker(log: Log, onDropped: () => void = () => {}): Promise<Broker> {
   const options: AedesOptions & { queueLimit: number } = {
     queueLimit: 2000, // its 42 closes clients that rightly send on before CONNACK
     maxClientsIdLength: 65_535, // inside names are long, and the front has looked at what the client sent
     drainTimeout: 0, // the front bounds what a slow client holds up
   }
   const aedes = await Aedes.createBroker(options)
+  const publisher = new BrokerPublisher(aedes)
+  const offline = new OfflineQueues((aedes as unknown as AedesInside).persistence, onDropped)
   const links = new Map<string, Link>()
   const onError = (error: unknown) => log.error({ err: error }, 'the MQTT broker failed')
   ;(aedes as NodeJS.EventEmitter).on('error', onError)
   aedes.on('client', (client) => linkOf(client)?.onRegistered())
   aedes.on('clientReady', (client) => linkOf(client)?.onReady())
   aedes.on('clientDisconnect', (client) => linkOf(client)?.onUnregistered())
+
+  function forget(insideId: string): void {
+    const inside = aedes as unknown as AedesInside
+    inside.clearSessionExpiry(insideId)
+    inside.persistence.cleanSubscriptions({ id: insideId }).catch(onError)
+    offline.empty(insideId).catch(onError)
+  }
 
   return {
     ...handleOf(() => new Promise((resolve) => aedes.close(resolve))),
@@ -62,6 +91,7 @@ export async function startBroker(log: Log): Promise<Broker> {
       links.set(insideId, link)
       link.onGone(() => {
         if (links.get(insideId) === link) links.delete(insideId)
+        if (connect.sessionSeconds === 0 && !connect.clean) forget(insideId)
       })
       const start = () => link.start(aedes, connectPacket(insideId, connect))
       // Aedes forgets the new client of a name when the old one ends after it, so one waits for the other.
@@ -73,13 +103,21 @@ export async function startBroker(log: Log): Promise<Broker> {
       return link
     },
     publish(topic, payload) {
-      aedes.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, () => {})
+      publisher.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, undefined, () => {})
     },
-    forget(insideId) {
-      const inside = aedes as unknown as AedesInside
-      inside.clearSessionExpiry(insideId)
-      inside.persistence.cleanSubscriptions({ id: insideId }).catch(onError)
+    send({ insideTopic, payload, qos, retain, properties, expirySeconds }, from, done) {
+      // As bytes: Aedes would hand on objects by what is written in them, where a name like __proto__ gets lost.
+      const carried = {
+        ...(properties !== undefined && { correlationData: properties }),
+        ...(expirySeconds > 0 && { messageExpiryInterval: expirySeconds }),
+      }
+      publisher.publish(
+        { cmd: 'publish', topic: insideTopic, payload, qos, retain, dup: false, properties: carried },
+        from,
+        done,
+      )
     },
+    forget,
   }
 }
 
@@ -89,6 +127,8 @@ function linkOf(client: AedesClient): Link | undefined {
 
 /** Keep alive 0: that clock is the front's, since here it would not stand still while the front holds the client up. */
 function connectPacket(insideId: string, { version, clean, sessionSeconds }: AcceptedConnect): Buffer | undefined {
+  // One that goes on with a session only to end it would be given nothing of what waited.
+  const isClean = clean && sessionSeconds === 0
   return writeControlPacket(
     {
       cmd: 'connect',
@@ -97,7 +137,7 @@ function connectPacket(insideId: string, { version, clean, sessionSeconds }: Acc
       clientId: insideId,
       clean,
       keepalive: 0,
-      ...(version === 5 && { properties: { sessionExpiryInterval: sessionSeconds === 0 ? 0 : neverExpires } }),
+      ...(version === 5 && { properties: { sessionExpiryInterval: isClean ? 0 : neverExpires } }),
     },
     version,
   )

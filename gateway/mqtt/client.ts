@@ -1,6 +1,7 @@
 import type { Principal } from '../auth/principal.ts'
 import { insideName } from './device-topics.ts'
 import { UnsentAnswers } from './dup-memory.ts'
+import type { GrantedFilter } from './granted-filter.ts'
 import type { Message } from './message.ts'
 import { Pacing } from './pacing.ts'
 
@@ -16,7 +17,8 @@ export interface ClientConnection {
 export class Client {
   /** Its name inside the broker. */
   readonly id: string
-  readonly principal: Principal
+  /** As its latest connection has shown it: rights may have changed since the one before. */
+  principal: Principal
   connection: ClientConnection | undefined
   /** A newer connection that has to wait before it may take over. */
   waiting: ClientConnection | undefined
@@ -26,13 +28,14 @@ export class Client {
   readonly orphans = new Set<Message>()
   /** QoS 2: checksums by packet id of what was answered with PUBREC, until its PUBREL. */
   readonly received = new Map<number, number>()
-  /** Filters inside the broker, below the device's own prefix, with the prefix that the device uses. */
-  readonly filters = new Map<string, string>()
+  /** What it has subscribed to, by the filters inside the broker. */
+  readonly filters = new Map<string, GrantedFilter>()
   /** Bytes of payloads in hand. */
   bytes = 0
   /** How long its session outlives the connection; 0: not at all. */
   sessionSeconds = 0
   idleSinceMs = 0
+  hasDelayedWill = false
 
   constructor(id: string, principal: Principal) {
     this.id = id
@@ -68,6 +71,8 @@ export class Client {
 const forgetAfterMs = 600_000
 /** Unconnected clients of one device; past it the one that is away longest is forgotten. */
 const maxIdlePerDevice = 16
+/** Connected clients of one device: each may have megabytes in hand. A fleet credential may be that of a whole site, so it has no such bound. */
+const maxLivePerDevice = 16
 
 /** All clients of the process. A device may call itself by ever new client ids, so what is kept of each is bounded per device. */
 export class Clients {
@@ -92,6 +97,14 @@ export class Clients {
       clients.set(clientId, client)
     }
     return client
+  }
+
+  /** Whether one more client of the same device may have a connection. */
+  hasRoomFor(client: Client): boolean {
+    if (client.principal.fleet || !client.isAway) return true
+    let live = 0
+    for (const { isAway } of this.#devices.get(insideName(client.principal))?.values() ?? []) if (!isAway) live++
+    return live < maxLivePerDevice
   }
 
   /** The client has no connection any more. */
@@ -140,7 +153,8 @@ export class Clients {
 }
 
 function isWorthKeeping(client: Client, nowMs: number): boolean {
-  if (client.orphans.size > 0 || !client.unsent.isEmpty || client.pacing.isWorthKeeping(nowMs)) return true
+  if (client.hasDelayedWill || client.orphans.size > 0 || !client.unsent.isEmpty || client.pacing.isWorthKeeping(nowMs))
+    return true
   if (client.filters.size > 0 && client.hasSession(nowMs)) return true
   return client.received.size > 0 && nowMs - client.idleSinceMs < forgetAfterMs
 }

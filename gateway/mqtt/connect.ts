@@ -4,8 +4,10 @@ import type { AuthRefusal } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import { readControlPacket, writeControlPacket } from './control-packet.ts'
 import { faultOfConnect } from './guard/connect-guard.ts'
+import type { OpenMode } from './open-mode.ts'
 import { type ProtocolVersion, reasonCode } from './packet-types.ts'
 import { faultOfTopicName, isTooLarge, type TopicLimits, useOfTopic } from './topic.ts'
+import { type Will, willOf } from './will.ts'
 
 /** What became of a CONNECT, for `fleetbridge_mqtt_connects_total`. */
 export const connectResults = [
@@ -15,6 +17,7 @@ export const connectResults = [
   'credentials_unavailable',
   'will_not_allowed',
   'bad_client_id',
+  'too_many_clients',
   'unsupported',
   'protocol_error',
   'too_many_connections',
@@ -23,12 +26,6 @@ export const connectResults = [
   'timeout',
 ] as const
 export type ConnectResult = (typeof connectResults)[number]
-
-export interface Will {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly contentType: string | undefined
-}
 
 /** A CONNECT that may go on. */
 export interface AcceptedConnect {
@@ -44,8 +41,14 @@ export interface AcceptedConnect {
   readonly isSessionShortened: boolean
   /** 0 switches the clock off. */
   readonly keepAliveSeconds: number
+  /** Whether that is ours and less than an MQTT 5 client asked for. */
+  readonly isKeepAliveShortened: boolean
   /** Largest packet that the client takes. */
   readonly maxPacketBytes: number
+  /** Messages without an acknowledgement that the client takes. */
+  readonly receiveMaximum: number
+  /** Topic aliases that the client takes. */
+  readonly topicAliasMaximum: number
   /** False: no reason strings outside of CONNACK and DISCONNECT [MQTT-3.1.2-29]; we send none at all then. */
   readonly wantsProblemInformation: boolean
   readonly will: Will | undefined
@@ -58,6 +61,8 @@ export interface RefusedConnect {
 }
 
 const maxClientIdBytes = 256
+/** Nobody's battery depends on a longer one there, and clients that are tried out see that the server may decide. */
+const maxOpenKeepAliveSeconds = 60
 /** Longest that a session outlives its connection. */
 export const maxSessionSeconds = 7 * 86_400
 
@@ -89,18 +94,22 @@ export function readConnect(bytes: Buffer, body: number): ReadConnect | RefusedC
 /** Answers a CONNECT once it is known who it comes from: client id, will. */
 export function judgeConnect(
   { packet, version }: ReadConnect,
-  principal: Principal,
+  authenticated: Principal,
   limits: TopicLimits,
+  open?: OpenMode,
 ): AcceptedConnect | RefusedConnect {
   const properties = packet.properties ?? {}
+  const principal = open === undefined ? authenticated : open.named(authenticated, packet.clientId)
   const clean = packet.clean !== false
   if (!isClientId(packet.clientId) || (packet.clientId === '' && !clean && version < 5))
     return refused('bad_client_id', version, reasonCode.clientIdNotValid, 2)
   const will = willOf(packet)
   if (will !== undefined && !isTopicName(will.topic, limits))
     return refused('protocol_error', version, reasonCode.topicNameInvalid, 5)
-  if (will !== undefined && useOfTopic(will.topic, principal) === 'not_allowed')
+  if (will !== undefined && useOfTopic(will.topic, principal, open) === 'not_allowed')
     return refused('will_not_allowed', version, reasonCode.notAuthorized, 5)
+  const keepAliveSeconds = packet.keepalive ?? 0
+  const isKeepAliveShortened = open !== undefined && version === 5 && keepAliveSeconds > maxOpenKeepAliveSeconds
   const askedSeconds = version === 5 ? (properties.sessionExpiryInterval ?? 0) : clean ? 0 : Number.POSITIVE_INFINITY
   return {
     principal,
@@ -110,8 +119,11 @@ export function judgeConnect(
     clean,
     sessionSeconds: Math.min(askedSeconds, maxSessionSeconds),
     isSessionShortened: version === 5 && askedSeconds > maxSessionSeconds,
-    keepAliveSeconds: packet.keepalive ?? 0,
+    keepAliveSeconds: isKeepAliveShortened ? maxOpenKeepAliveSeconds : keepAliveSeconds,
+    isKeepAliveShortened,
     maxPacketBytes: properties.maximumPacketSize ?? Number.POSITIVE_INFINITY,
+    receiveMaximum: properties.receiveMaximum ?? 65_535,
+    topicAliasMaximum: properties.topicAliasMaximum ?? 0,
     wantsProblemInformation: properties.requestProblemInformation !== false,
     will,
   }
@@ -143,6 +155,7 @@ export function acceptingConnack(
       properties: {
         ...capabilities,
         sharedSubscriptionAvailable: false,
+        ...(connect.isKeepAliveShortened && { serverKeepAlive: connect.keepAliveSeconds }),
         ...(connect.isSessionShortened && { sessionExpiryInterval: connect.sessionSeconds }),
         ...(connect.isAssigned && { assignedClientIdentifier: connect.clientId }),
       },
@@ -151,6 +164,11 @@ export function acceptingConnack(
   )
   const bare = Buffer.from([0x20, 3, sessionPresent ? 1 : 0, 0, 0])
   return bytes === undefined || bytes.length > connect.maxPacketBytes ? bare : bytes
+}
+
+/** What a device hears that has as many connections as it may. */
+export function refusedForQuota(version: ProtocolVersion): RefusedConnect {
+  return refused('too_many_clients', version, reasonCode.quotaExceeded, 3)
 }
 
 /** What somebody hears who is not let in. */
@@ -168,12 +186,6 @@ export function refusedBy(refusal: AuthRefusal, version: ProtocolVersion): Refus
 /** @param returnCode the nearest of 3.1.1, §3.2.2.3 */
 function refused(result: ConnectResult, version: ProtocolVersion, code: number, returnCode: number): RefusedConnect {
   return { result, connack: { version, code: version === 5 ? code : returnCode } }
-}
-
-function willOf({ will }: IConnectPacket): Will | undefined {
-  if (will === undefined) return undefined
-  // Copied: the packet's memory would stay as long as the connection.
-  return { topic: will.topic, payload: Buffer.from(will.payload), contentType: will.properties?.contentType }
 }
 
 function isClientId(clientId: string): boolean {

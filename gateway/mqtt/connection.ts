@@ -1,37 +1,35 @@
-import type { AuthRefusal } from '../auth/authenticator.ts'
 import type { Principal } from '../auth/principal.ts'
 import { Lane } from '../envelope.ts'
+import { Admission, type AdmissionHost } from './admission.ts'
 import { type CloseReason, closeReasonOf, stopping, type Withheld } from './answers.ts'
 import type { Link, LinkSink } from './broker.ts'
-import type { Client, ClientConnection } from './client.ts'
+import type { Client } from './client.ts'
 import {
   type AcceptedConnect,
   acceptingConnack,
-  judgeConnect,
   maxSessionSeconds,
-  type ReadConnect,
   type RefusedConnect,
   readConnect,
   refusedBy,
   refusingConnack,
-  type Will,
 } from './connect.ts'
 import { readControlPacket } from './control-packet.ts'
+import { Deliveries, type DeliveryHost } from './deliveries.ts'
 import { disconnectPacket } from './disconnect-packet.ts'
 import { type FrameFault, Framer, type FrameSink } from './frame.ts'
 import type { Front, Guest } from './front.ts'
 import { faultOfControlPacket } from './guard/control-guard.ts'
 import type { IntakeHost } from './intake-host.ts'
-import { Login, type LoginHost } from './login.ts'
 import { packetType, reasonCode } from './packet-types.ts'
 import type { Peer } from './peer.ts'
 import { maxTopicAlias, PublishIntake } from './publish-intake.ts'
 import { type Passed, Subscriptions } from './subscriptions.ts'
+import type { TenantStats } from './sys-topics.ts'
+import type { Will } from './will.ts'
 
 const maxConnectBytes = 16 * 1024
-/** Bytes that wait for a client that doesn't read: past the first we read nothing from it, past the second it gets no notices. */
+/** Bytes that wait for a client that doesn't read: past it we read nothing from it. */
 const maxUnreadBytes = 64 * 1024
-const maxUnreadNoticeBytes = 256 * 1024
 const slowReaderMs = 60_000
 /** After our last word the client has this long to hang up. */
 const lingerMs = 1000
@@ -39,11 +37,8 @@ const lingerMs = 1000
 /** Why nothing is read at the moment; several may hold at once. */
 const paused = { noRoom: 1, unread: 2, connecting: 4, ending: 8 } as const
 
-/**
- * new: no CONNECT yet; judging: nobody knows yet who it comes from; refusing: somebody who may not come in will hear so; delayed: may come
- * in, but not yet; connecting: waits for the broker.
- */
-type State = 'new' | 'judging' | 'refusing' | 'delayed' | 'connecting' | 'open' | 'closed'
+/** new: no CONNECT yet; admitting: it may have to wait, or may not come in; connecting: waits for the broker. */
+type State = 'new' | 'admitting' | 'connecting' | 'open' | 'closed'
 
 /** What a connection needs of its transport: a net.Socket, a TLSSocket, or a Duplex over something else. */
 export interface Wire {
@@ -67,7 +62,7 @@ interface Ending {
 }
 
 /** One socket from its first byte to its end: reads packets, takes what is its own, and hands the rest to the broker. */
-export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnection, LoginHost, Guest {
+export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHost, DeliveryHost, Guest {
   readonly lane = new Lane()
   nowMs = performance.now()
   nowUs = 0
@@ -84,16 +79,14 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   #paused = 0
   #unreadSinceMs = 0
   #pings = 0
-  #delay: NodeJS.Timeout | undefined
   #ending: Ending | undefined
-  #read: ReadConnect | undefined
-  #login: Login | undefined
+  #admission: Admission | undefined
   #connect: AcceptedConnect | undefined
-  /** Whose turn it waits for. */
-  #waitsFor: Client | undefined
   #client: Client | undefined
   #intake: PublishIntake | undefined
   #subscriptions: Subscriptions | undefined
+  #deliveries: Deliveries | undefined
+  #stats: TenantStats | undefined
   #link: Link | undefined
   #will: Will | undefined
 
@@ -103,7 +96,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     this.#socket = socket
     this.#framer = new Framer(this, Math.min(maxConnectBytes, front.config.maxPacketBytes))
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
-    socket.on('drain', () => this.#resume(paused.unread))
+    socket.on('drain', () => this.#onDrain())
     socket.on('error', () => {}) // 'close' follows
     socket.on('close', () => this.#leave('lost'))
   }
@@ -116,7 +109,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   /** The clock of this connection: CONNECT in time, keep alive, hold times, a client that doesn't read. */
   tick(nowMs: number): void {
     const { connectTimeoutMs } = this.#front.config
-    if (this.#state === 'new' || this.#state === 'judging') {
+    if (this.#state === 'new' || (this.#state === 'admitting' && this.#admission?.isJudging === true)) {
       if (nowMs - this.#openedMs > connectTimeoutMs) {
         this.#front.countConnect('timeout')
         this.#end('connect_timeout', undefined)
@@ -160,6 +153,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     if (this.#state === 'closed') return true
     if (this.#paused !== 0) return false
     if (this.#connect === undefined) return this.#onFirstFrame(bytes.subarray(start, end), body - start)
+    if (this.#stats !== undefined) this.#stats.packetsReceived++
     const type = (bytes[start] as number) >> 4
     if (type === packetType.publish) {
       if (this.#intake?.take(bytes, start, body, end) !== false) return true
@@ -184,8 +178,17 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     this.#end(closeReasonOf(code), code)
   }
 
+  get unreadBytes(): number {
+    return this.#socket.writableLength
+  }
+
+  toBroker(bytes: Buffer): void {
+    this.#link?.send(bytes)
+  }
+
   write(bytes: Buffer): void {
     if (this.#socket.writable) this.#socket.write(bytes)
+    if (this.#stats !== undefined) this.#stats.bytesSent += bytes.length
     if (this.#socket.writableLength > maxUnreadBytes && (this.#paused & paused.unread) === 0) {
       this.#unreadSinceMs = performance.now()
       this.#pause(paused.unread)
@@ -208,14 +211,17 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const [connect, client] = [this.#connect, this.#client]
     if (this.#state !== 'connecting' || connect === undefined || client === undefined) return
     if (!this.#front.authenticator.isLive(connect.principal)) {
-      this.#refuse(refusedBy('disabled', connect.version))
+      this.refuse(refusedBy('disabled', connect.version))
       return
     }
     // The broker knows of subscriptions only, and we of QoS 2 as well: one without the other is no session.
     const sessionPresent = this.#resumes && (isKnownToBroker || client.filters.size === 0)
     if (!sessionPresent) client.forgetSession()
-    const { maxInHandMessages, maxPacketBytes, maxFilters } = this.#front.config
-    this.#subscriptions = new Subscriptions(client, connect.version, this.#front.errors, maxFilters)
+    const { maxInHandMessages, maxPacketBytes } = this.#front.config
+    this.#subscriptions = new Subscriptions(this.#front, client, connect.principal, connect.version)
+    this.#deliveries = new Deliveries(this.#front, this, client, connect)
+    this.#stats = this.#front.sys.statsOf(connect.principal.tenant)
+    this.#stats.connected()
     this.#intake = new PublishIntake(this.#front, this, client, { version: connect.version, holdMs: this.#holdMs() })
     this.#will = connect.will
     this.#framer.maxBytes = maxPacketBytes
@@ -234,10 +240,20 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   onBrokerPacket(bytes: Buffer, start: number, body: number, end: number): void {
     if (this.#state !== 'open') return
     const type = (bytes[start] as number) >> 4
-    if (type === packetType.publish) this.#deliver(this.#subscriptions?.onPublish(bytes, start, body, end))
-    else if (type === packetType.suback)
-      this.write(this.#subscriptions?.onSuback(bytes.subarray(start, end), body - start) ?? bytes.subarray(start, end))
+    if (type === packetType.publish) this.#deliveries?.onPublish(bytes, start, body, end)
+    else if (type === packetType.suback) this.#onSuback(bytes.subarray(start, end), body - start)
+    else if (type === packetType.pubrel)
+      this.#deliveries?.onRelease(Buffer.from(bytes.subarray(start, end)), body - start)
     else this.write(Buffer.from(bytes.subarray(start, end)))
+  }
+
+  #onSuback(packet: Buffer, body: number): void {
+    const subscribed = this.#subscriptions?.onSuback(packet, body)
+    const tenant = this.#connect?.principal.tenant
+    if (subscribed === undefined || tenant === undefined) return
+    this.write(subscribed.suback)
+    for (const [topic, value, filters] of this.#front.sys.current(tenant, subscribed.filters))
+      this.#deliveries?.deliverRetained(topic, value, filters)
   }
 
   onBrokerClosed(): void {
@@ -245,7 +261,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
   }
 
   #onData(chunk: Buffer): void {
-    if (this.#state === 'closed') return
+    if (this.#state === 'closed' || chunk.length === 0) return
     const isFirst = !this.#hasRead
     this.#hasRead = true
     if (isFirst && chunk[0] !== packetType.connect << 4) {
@@ -254,6 +270,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       return
     }
     this.#setNow()
+    if (this.#stats !== undefined) this.#stats.bytesReceived += chunk.length
     this.#guarded(() => this.#framer.push(chunk))
   }
 
@@ -286,84 +303,43 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     }
     const read = readConnect(packet, body)
     if ('result' in read) {
-      this.#refuse(read)
+      this.refuse(read)
       return true
     }
     this.#pause(paused.connecting)
-    this.#state = 'judging'
-    this.#read = read
-    this.#login = new Login(this.#front.authenticator, this.#front.loginGuard, this, this.#peer, read)
-    this.#login.start()
+    this.#state = 'admitting'
+    const endsMs = this.#openedMs + this.#front.config.connectTimeoutMs
+    this.#admission = new Admission(this.#front, this, this.#peer, read, endsMs)
+    this.#admission.start()
     return true
   }
 
-  onLogin(answer: Principal | AuthRefusal, delayMs: number): void {
-    const read = this.#read
-    if (this.#state !== 'judging' || read === undefined) return
-    this.#read = undefined
-    if (typeof answer !== 'string') {
-      const judged = judgeConnect(read, answer, this.#front.config)
-      if ('result' in judged) this.#refuse(judged)
-      else this.#onJudged(judged)
-      return
-    }
-    const refusal = refusedBy(answer, read.version)
-    // Within the time that every CONNECT has, so that nobody is kept for longer than who says nothing.
-    const leftMs = this.#front.config.connectTimeoutMs - (performance.now() - this.#openedMs)
-    const waitMs = Math.min(delayMs, leftMs)
-    if (waitMs <= 0) this.#refuse(refusal)
-    else {
-      this.#state = 'refusing'
-      this.#delay = setTimeout(() => this.#guarded(() => this.#refuse(refusal)), waitMs)
-    }
-  }
-
-  /** Nobody but this connection notices: what has a live session under the same client id goes on. */
-  #refuse({ result, connack }: RefusedConnect): void {
+  refuse({ result, connack }: RefusedConnect): void {
     if (this.#state === 'closed') return
     this.#front.countConnect(result)
     if (connack !== undefined) this.write(refusingConnack(connack.version, connack.code))
     this.#end('connect_refused', undefined)
   }
 
-  #onJudged(connect: AcceptedConnect): void {
-    this.#connect = connect
-    const client = this.#front.clients.get(connect.principal, connect.clientId)
-    client.waiting?.takeOver()
-    const delayMs = client.pacing.delayMs(performance.now())
-    if (delayMs === 0) {
-      this.#enter(connect)
-      return
-    }
-    this.#state = 'delayed'
-    this.#waitsFor = client
-    client.waiting = this
-    this.#delay = setTimeout(() => this.#guarded(() => this.#enter(connect)), delayMs)
-  }
-
-  #stopWaiting(): void {
-    if (this.#waitsFor?.waiting === this) this.#waitsFor.waiting = undefined
-    this.#waitsFor = undefined
-  }
-
-  #enter(connect: AcceptedConnect): void {
+  enter(connect: AcceptedConnect): void {
     if (this.#state === 'closed') return
-    if (!this.#front.authenticator.isLive(connect.principal)) {
-      this.#refuse(refusedBy('disabled', connect.version)) // it has waited, and that was too long
-      return
-    }
+    this.#connect = connect
     this.#state = 'connecting'
     this.#front.guests.add(this)
     const client = this.#front.clients.get(connect.principal, connect.clientId)
     const older = client.connection
     const nowMs = performance.now()
     this.#enteredMs = nowMs
-    this.#resumes = !connect.clean && client.hasSession(nowMs)
-    if (client.sessionSeconds > 0 && !client.hasSession(nowMs)) this.#front.broker.forget(client.id)
+    const isKnown = client.hasSession(nowMs) && haveSameRights(client.principal, connect.principal)
+    this.#resumes = !connect.clean && isKnown
+    if (client.sessionSeconds > 0 && !isKnown) this.#front.broker.forget(client.id)
+    client.principal = connect.principal
     client.connection = this
-    this.#stopWaiting()
+    this.#admission?.stop()
     if (older !== undefined) client.pacing.takenOver(nowMs)
     older?.takeOver()
+    if (this.#resumes) this.#front.wills.cancel(client)
+    else this.#front.wills.sayNow(client)
     client.sessionSeconds = connect.sessionSeconds
     if (client.sessionSeconds > 0) this.#front.clients.keepOneSession(client)
     this.#client = client
@@ -385,7 +361,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
       case packetType.puback:
       case packetType.pubrec:
       case packetType.pubcomp:
-        return this.#passOn({ broker: Buffer.from(bytes.subarray(start, end)) })
+        this.#deliveries?.onAcknowledgement(Buffer.from(bytes.subarray(start, end)), body - start)
+        return 0
       case packetType.disconnect:
         return this.#onDisconnect(Buffer.from(bytes.subarray(start, end)))
       default:
@@ -416,10 +393,9 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     return 0
   }
 
-  /** A notice for a client that doesn't read, or larger than it takes, is dropped [MQTT-3.1.2-25]. */
-  #deliver(packet: Buffer | undefined): void {
-    if (packet === undefined || packet.length > (this.#connect?.maxPacketBytes ?? 0)) return
-    if (this.#socket.writableLength <= maxUnreadNoticeBytes) this.write(packet)
+  #onDrain(): void {
+    this.#resume(paused.unread)
+    if (this.#state === 'open') this.#deliveries?.onRoom()
   }
 
   #endAsHeld({ why, text }: Ending): void {
@@ -447,9 +423,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const wasOpen = this.#state === 'open'
     this.#state = 'closed'
     this.#front.countClosed(reason)
-    clearTimeout(this.#delay)
-    this.#login?.cancel()
-    this.#stopWaiting()
+    this.#admission?.stop()
     this.#front.guests.delete(this)
     this.#framer.stop()
     this.#link?.close()
@@ -457,15 +431,24 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     if (client === undefined) return
     if (client.connection === this) client.connection = undefined
     this.#subscriptions?.close()
+    if (this.#stats !== undefined) this.#stats.clients--
     this.#intake?.leave()
     // Held messages are refused at their next turn; those on their way go on, and the lane of a goodbye must not stop them.
     if (this.lane.blockedUntilMs > 0) this.lane.closed = true
     const nowMs = performance.now()
-    // A device that may not be here has no last words either.
-    const mayHaveWill = wasOpen && !this.#front.isClosing && this.#front.authenticator.isLive(client.principal)
-    if (this.#will !== undefined && mayHaveWill)
-      this.#intake?.publishWill(this.#will, this.lane.closed ? new Lane() : this.lane, nowMs, Date.now() * 1000)
+    if (wasOpen && this.#will !== undefined && !this.#front.isClosing) this.#leaveWill(this.#will, client)
     if (client.connection === undefined) this.#front.clients.idle(client, nowMs)
+  }
+
+  #leaveWill(will: Will, client: Client): void {
+    const delayMs = Math.min(will.delaySeconds, client.sessionSeconds) * 1000
+    const lane = delayMs > 0 || this.lane.closed ? new Lane() : this.lane
+    const publish = () => {
+      // Its credential may have been revoked since, or that may be why the connection is over.
+      if (this.#connect !== undefined && this.#front.authenticator.isLive(this.#connect.principal))
+        this.#intake?.publishWill(will, lane, performance.now(), Date.now() * 1000)
+    }
+    this.#front.wills.delay(client, delayMs, publish)
   }
 
   #pause(why: number): void {
@@ -498,4 +481,9 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, ClientConnec
     const keepAliveSeconds = this.#connect?.keepAliveSeconds ?? 0
     return keepAliveSeconds === 0 ? Number.POSITIVE_INFINITY : keepAliveSeconds * 1500
   }
+}
+
+/** A session belongs to what its credential might do then: one with other rights begins anew. */
+function haveSameRights(one: Principal, other: Principal): boolean {
+  return one.operator === other.operator && one.fleet === other.fleet
 }

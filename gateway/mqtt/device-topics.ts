@@ -1,50 +1,105 @@
 import type { Principal } from '../auth/principal.ts'
+import type { OpenMode } from './open-mode.ts'
 
 /**
  * Topics and client ids inside the broker carry tenant and device, so that two tenants' `esp32` never meet and nobody takes another
  * device's session over. `/` in a device id is escaped, or `devices/a/#` would cover the topics of a device `a/b`.
  */
 export function insideName({ tenant, device }: Principal): string {
-  return `${tenant}/${device.replaceAll('%', '%25').replaceAll('/', '%2F')}`
+  return `${tenant}/${escaped(device)}`
 }
 
 /** Below which its own topics lie inside the broker. */
-export function insidePrefix(principal: Principal): string {
-  return `${principal.tenant}/devices/${insideName(principal).slice(principal.tenant.length + 1)}/`
+export function insidePrefix({ tenant, device }: Pick<Principal, 'tenant' | 'device'>): string {
+  return `${tenant}/devices/${escaped(device)}/`
 }
 
-/** A filter that a device may subscribe to. */
-export interface OwnFilter {
-  /** What follows the device: `errors`, `#`, … */
-  readonly rest: string
-  /** How the device names itself, and wants to see itself named: `devices/me/`, `devices/pump-1/`, `gateways/me/`. */
-  readonly prefix: string
+function escaped(device: string): string {
+  return device.replaceAll('%', '%25').replaceAll('/', '%2F')
 }
 
-export type FilterRefusal = 'not_allowed' | 'invalid' | 'shared'
+/** A filter that a client may subscribe to, and how its topics are named on either side. */
+export interface InsideFilter {
+  /** As the broker knows it. */
+  readonly inside: string
+  /** What the names of its topics begin with inside the broker, and for the client: `devices/me/`, `devices/pump-1/`, `gateways/me/`, `$`, or nothing. */
+  readonly hidden: string
+  readonly shown: string
+}
 
-const maxFilterLength = 512
-const maxLevels = 32
+/** `denied`: by the settings of open mode, which refuse it as 3.1.1 does. */
+export type FilterRefusal = 'not_allowed' | 'invalid' | 'shared' | 'denied'
 
-/** A device sees what is below its own name, and a fleet credential also `gateways/me/`; all else is refused. */
-export function ownFilter(filter: string, principal: Principal): OwnFilter | FilterRefusal {
+export interface FilterLimits {
+  readonly maxTopicBytes: number
+  readonly maxTopicLevels: number
+}
+
+/** The name inside is a few levels longer, and Aedes ends the connection at more than 100. */
+const maxInsideLevels = 96
+const sysPrefix = '$SYS/broker/'
+
+/** Below which lies what a tenant's clients call `$…`; no tenant's name holds a `$`. */
+export function dollarPrefix(tenant: string): string {
+  return `${tenant}$/`
+}
+
+/**
+ * A device sees what is below its own name, and a fleet credential calls that `gateways/me/` as well. An operator sees all of its tenant and
+ * `$SYS/broker/`; in open mode everybody does, and every other topic that begins with `$`. All else is refused.
+ */
+export function insideFilter(
+  filter: string,
+  principal: Principal,
+  limits: FilterLimits,
+  open?: OpenMode,
+): InsideFilter | FilterRefusal {
   if (filter.startsWith('$share/')) return 'shared'
-  if (!isFilter(filter)) return 'invalid'
-  for (const prefix of prefixesOf(principal))
-    if (filter.startsWith(prefix) && filter.length > prefix.length) return { prefix, rest: filter.slice(prefix.length) }
-  return 'not_allowed'
+  if (!isFilter(filter, limits)) return 'invalid'
+  if (open?.denies(filter) === true) return 'denied'
+  const own = insidePrefix(principal)
+  for (const shown of prefixesOf(principal))
+    if (filter.startsWith(shown) && filter.length > shown.length)
+      return { inside: own + filter.slice(shown.length), hidden: own, shown }
+  if (!seesAll(principal, open)) return 'not_allowed'
+  const { tenant } = principal
+  if (!filter.startsWith('$')) return { inside: `${tenant}/${filter}`, hidden: `${tenant}/`, shown: '' }
+  if (open === undefined && !filter.startsWith(sysPrefix)) return 'not_allowed'
+  const hidden = dollarPrefix(tenant)
+  return { inside: hidden + filter.slice(1), hidden, shown: '$' }
 }
 
-/** Whether a topic filter covers a topic name (MQTT 5.0 §4.7.1). */
-export function covers(filter: string, topic: string): boolean {
-  const filterLevels = filter.split('/')
-  const topicLevels = topic.split('/')
-  for (let index = 0; index < filterLevels.length; index++) {
-    const level = filterLevels[index]
-    if (level === '#') return true
-    if (index >= topicLevels.length || (level !== '+' && level !== topicLevels[index])) return false
+/**
+ * Whether a client may see a topic, by its name inside the broker: asked again for every delivery, since a subscription may be older than the
+ * rights that its client has now.
+ */
+export function maySee(insideTopic: string, principal: Principal, open?: OpenMode): boolean {
+  if (insideTopic.startsWith(insidePrefix(principal))) return true
+  if (!seesAll(principal, open)) return false
+  const { tenant } = principal
+  if (insideTopic.startsWith(`${tenant}/`)) return true
+  const hidden = dollarPrefix(tenant)
+  return insideTopic.startsWith(open === undefined ? `${hidden}SYS/broker/` : hidden)
+}
+
+function seesAll(principal: Principal, open: OpenMode | undefined): boolean {
+  return principal.operator || open !== undefined
+}
+
+/** The name inside the broker of a topic that a client publishes to. */
+export function insideTopic(name: string, principal: Principal): string {
+  const { tenant, device } = principal
+  const segments = name.split('/')
+  const [first, second, third] = segments
+  const rest = (from: number) => segments.slice(from).join('/')
+  if (first === 'devices' && segments.length > 2) {
+    if (second === 'me' || second === device) return insidePrefix(principal) + rest(2)
+    return `${tenant}/devices/${escaped(second as string)}/${rest(2)}`
   }
-  return filterLevels.length === topicLevels.length
+  if (first === 'v1' && second === 'devices' && third === 'me') return insidePrefix(principal) + rest(3)
+  if ((first === 'gateways' && second === 'me') || (first === 'v1' && second === 'gateway'))
+    return `${tenant}/gateways/${escaped(device)}/${rest(2)}`
+  return name.startsWith('$') ? dollarPrefix(tenant) + name.slice(1) : `${tenant}/${name}`
 }
 
 function prefixesOf({ device, fleet }: Principal): string[] {
@@ -54,10 +109,11 @@ function prefixesOf({ device, fleet }: Principal): string[] {
   return prefixes
 }
 
-function isFilter(filter: string): boolean {
-  if (filter === '' || filter.length > maxFilterLength || filter.includes('\0')) return false
+/** Levels also for the broker's sake, which knows no topic of more than 100. */
+function isFilter(filter: string, { maxTopicBytes, maxTopicLevels }: FilterLimits): boolean {
+  if (filter === '' || filter.includes('\0') || Buffer.byteLength(filter) > maxTopicBytes) return false
   const levels = filter.split('/')
-  if (levels.length > maxLevels) return false
+  if (levels.length > Math.min(maxTopicLevels, maxInsideLevels)) return false
   return levels.every(
     (level, index) =>
       level === '+' || (level === '#' ? index === levels.length - 1 : !level.includes('+') && !level.includes('#')),

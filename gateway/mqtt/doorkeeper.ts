@@ -32,6 +32,11 @@ export class Doorkeeper {
     )
   }
 
+  /** Addresses of which anything is remembered. */
+  get size(): number {
+    return Math.max(this.#open.size, this.#rate.size)
+  }
+
   /** @returns why the connection may not stay; undefined when it may, and then `leave` has to be called once at its end */
   admit(address: string, nowMs: number): DoorRefusal | undefined {
     const key = addressKey(address)

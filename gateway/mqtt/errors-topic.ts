@@ -1,6 +1,7 @@
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Principal } from '../auth/principal.ts'
-import { insideName, insidePrefix } from './device-topics.ts'
+import { insidePrefix } from './device-topics.ts'
+import type { Watchers } from './watchers.ts'
 
 /** What a device is told about a message that was refused or parked. */
 export interface ErrorNotice {
@@ -17,47 +18,34 @@ export interface ErrorNotice {
 const maxPacketBytes = 256
 const maxPerSecond = 10
 
-interface Listeners {
-  count: number
-  second: number
-  sent: number
-}
-
 /**
  * Publishes what becomes of a device's messages on its `errors` topic: QoS 0, not retained, and only while somebody listens, at most ten a
  * second for each device.
  */
 export class ErrorsTopic {
   readonly #publish: (insideTopic: string, payload: Buffer) => void
-  readonly #listeners = new Map<string, Listeners>()
+  readonly #watchers: Watchers
+  /** Notices of each topic in this second. */
+  readonly #sent = new Map<string, number>()
+  #second = 0
 
-  constructor(publish: (insideTopic: string, payload: Buffer) => void) {
+  constructor(publish: (insideTopic: string, payload: Buffer) => void, watchers: Watchers) {
     this.#publish = publish
-  }
-
-  /** One more connection (or one fewer) has a subscription that covers the device's errors. */
-  listen(principal: Principal, change: 1 | -1): void {
-    const device = insideName(principal)
-    const listeners = this.#listeners.get(device)
-    if (listeners === undefined) {
-      if (change === 1) this.#listeners.set(device, { count: 1, second: 0, sent: 0 })
-    } else {
-      listeners.count += change
-      if (listeners.count === 0) this.#listeners.delete(device)
-    }
+    this.#watchers = watchers
   }
 
   tell(principal: Principal, notice: ErrorNotice, nowMs: number): void {
-    if (this.#listeners.size === 0) return
-    const listeners = this.#listeners.get(insideName(principal))
-    if (listeners === undefined) return
+    if (this.#watchers.count === 0) return
+    const topic = `${insidePrefix(principal)}errors`
     const second = Math.floor(nowMs / 1000)
-    if (second !== listeners.second) {
-      listeners.second = second
-      listeners.sent = 0
+    if (second !== this.#second) {
+      this.#second = second
+      this.#sent.clear()
     }
-    if (listeners.sent++ >= maxPerSecond) return
-    this.#publish(`${insidePrefix(principal)}errors`, payloadOf(notice, principal))
+    const sent = this.#sent.get(topic) ?? 0
+    if (sent >= maxPerSecond || !this.#watchers.covers(topic)) return
+    this.#sent.set(topic, sent + 1)
+    this.#publish(topic, payloadOf(notice, principal))
   }
 }
 

@@ -14,10 +14,16 @@ import { type CloseReason, closeReasons } from './answers.ts'
 import type { Broker } from './broker.ts'
 import { Clients } from './client.ts'
 import { type ConnectResult, connectResults } from './connect.ts'
+import { type DeliveryDropReason, deliveryDropReasons } from './deliveries.ts'
 import { Doorkeeper } from './doorkeeper.ts'
 import { ErrorsTopic } from './errors-topic.ts'
+import { OpenMode, openAuthenticator } from './open-mode.ts'
 import type { Peer } from './peer.ts'
 import { PublishPacket } from './publish-packet.ts'
+import { RetainedMessages } from './retained.ts'
+import { SysTopics } from './sys-topics.ts'
+import { Watchers } from './watchers.ts'
+import { DelayedWills } from './will.ts'
 
 export interface MqttSourceOptions {
   readonly pipeline: Pipeline
@@ -55,6 +61,7 @@ export interface FrontCounters {
   readonly closed: Counter<'reason'>
   readonly dupJoined: Counter
   readonly qos0Dropped: Counter<'reason'>
+  readonly deliveriesDropped: Counter<'reason'>
 }
 
 /** What all connections share. */
@@ -69,6 +76,12 @@ export class Front {
   readonly broker: Broker
   readonly clients: Clients
   readonly errors: ErrorsTopic
+  readonly watchers = new Watchers()
+  readonly wills = new DelayedWills()
+  readonly sys: SysTopics
+  readonly retained: RetainedMessages
+  /** Set while everybody is let in. */
+  readonly open: OpenMode | undefined
   readonly counters: FrontCounters
   readonly countRefused: (reason: ReasonCode) => void
   /** The PUBLISH that is being read: packets are read one at a time, so one object does for all. */
@@ -82,13 +95,21 @@ export class Front {
     this.config = config
     this.broker = broker
     this.pipeline = options.pipeline
-    this.authenticator = options.authenticator
+    this.open = config.open ? new OpenMode(config.openDeny) : undefined
+    this.authenticator = config.open ? openAuthenticator(options.authenticator) : options.authenticator
     this.loginGuard = options.loginGuard ?? new LoginGuard('none')
     this.door = new Doorkeeper(config)
     this.log = options.log
     this.countRefused = options.countRefused ?? (() => {})
-    this.clients = new Clients((client) => broker.forget(client.id))
-    this.errors = new ErrorsTopic((topic, payload) => broker.publish(topic, payload))
+    this.clients = new Clients((client) => {
+      broker.forget(client.id)
+      this.wills.sayNow(client)
+    })
+    const publish = (topic: string, payload: Buffer) => broker.publish(topic, payload)
+    this.errors = new ErrorsTopic(publish, this.watchers)
+    this.retained = new RetainedMessages(config.maxRetainedBytes)
+    const retainedCount = (tenant: string) => this.retained.countOf(tenant)
+    this.sys = new SysTopics({ watchers: this.watchers, publish, retainedCount })
     this.counters = registerCounters(options.metrics)
     this.#stopListening = this.authenticator.onChange(() => this.#turnOut())
   }
@@ -167,6 +188,12 @@ function registerCounters(metrics: Metrics): FrontCounters {
       'QoS 0 messages that were not taken',
       ['reason'],
       dropReasons.map((reason) => ({ reason })),
+    ),
+    deliveriesDropped: metrics.counter<'reason'>(
+      'fleetbridge_mqtt_deliveries_dropped_total',
+      'Messages that a subscriber did not get',
+      ['reason'],
+      deliveryDropReasons.map((reason: DeliveryDropReason) => ({ reason })),
     ),
   }
 }

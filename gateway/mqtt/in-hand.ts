@@ -6,6 +6,7 @@ export class InHand {
   #first: Message | undefined
   #last: Message | undefined
   #weight = 0
+  #exchanges = 0
 
   get first(): Message | undefined {
     return this.#first
@@ -16,7 +17,13 @@ export class InHand {
     return this.#weight
   }
 
+  /** Packet ids in use: a re-send has that of its first copy. */
+  get exchanges(): number {
+    return this.#exchanges
+  }
+
   add(message: Message): void {
+    if (!message.isResend) this.#exchanges++
     if (this.#last === undefined) this.#first = message
     else this.#last.next = message
     this.#last = message
@@ -36,6 +43,7 @@ export class InHand {
     let message = first
     for (; message !== undefined && message.answer !== pending && message.answer !== withheld; message = message.next) {
       count++
+      if (!message.isResend) this.#exchanges--
       this.#weight -= message.weight
     }
     if (first === undefined || count === 0) return undefined
@@ -49,7 +57,7 @@ export class InHand {
     const all: Message[] = []
     for (let message = this.#first; message !== undefined; message = message.next) all.push(message)
     this.#first = this.#last = undefined
-    this.#weight = 0
+    this.#weight = this.#exchanges = 0
     return all
   }
 }

@@ -1,5 +1,5 @@
 import type { Authenticator, AuthRefusal } from '../auth/authenticator.ts'
-import type { LoginGuard } from '../auth/login-guard.ts'
+import { isGuessable, type LoginGuard } from '../auth/login-guard.ts'
 import type { Principal } from '../auth/principal.ts'
 import type { ReadConnect } from './connect.ts'
 import type { Peer } from './peer.ts'
@@ -27,6 +27,7 @@ export class Login {
   readonly #secret: string | undefined
   readonly #certificate: Peer['certificate']
   #waiting: NodeJS.Timeout | undefined
+  #waitedMs = 0
   #isOver = false
 
   constructor(authenticator: Authenticator, guard: LoginGuard, host: LoginHost, peer: Peer, connect: ReadConnect) {
@@ -45,10 +46,11 @@ export class Login {
   }
 
   start(): void {
-    const waitMs = this.#isGuessable() ? this.#guard.delayMs(this.#address, this.#name, performance.now()) : 0
+    const waitMs = isGuessable(this.#secret) ? this.#guard.delayMs(this.#address, this.#name, performance.now()) : 0
+    this.#waitedMs = waitMs
     if (waitMs === 0) this.#authenticate()
-    // Asked again then, since others may have failed meanwhile; a connection that waits too long ends by its timeout.
-    else this.#waiting = setTimeout(() => this.#guarded(() => this.start()), waitMs)
+    // Once only: while others go on failing, somebody whose password is right must get in, and within the time of a CONNECT.
+    else this.#waiting = setTimeout(() => this.#guarded(() => this.#authenticate()), waitMs)
   }
 
   /** Nobody waits for the answer any more. */
@@ -77,13 +79,9 @@ export class Login {
       const nowMs = performance.now()
       // Also when the client has hung up: a guess is a guess.
       this.#guard.failed(this.#address, this.#name, nowMs)
-      delayMs = this.#guard.delayMs(this.#address, this.#name, nowMs)
+      delayMs = Math.max(0, this.#guard.delayMs(this.#address, this.#name, nowMs) - this.#waitedMs)
     }
     if (!this.#isOver) this.#host.onLogin(answer, delayMs)
-  }
-
-  #isGuessable(): boolean {
-    return this.#secret !== undefined && !this.#secret.startsWith(tokenPrefix)
   }
 
   #guarded(step: () => void): void {

@@ -99,7 +99,7 @@ describe('Clients', () => {
     for (let n = 0; n < 100; n++) {
       const client = clients.get(principal, `id-${n}`)
       client.sessionSeconds = 60
-      client.filters.set('errors', 'devices/me/')
+      client.filters.set('x/errors', { inside: 'x/errors', hidden: 'x/', shown: '', qos: 0, id: undefined })
       clients.idle(client, n)
     }
     expect(forgotten).toEqual(Array.from({ length: 99 }, (_, n) => `default/a%2Fb/id-${n}`))
@@ -113,7 +113,10 @@ describe('Clients', () => {
     const [live, waiting, mine] = ['live', 'waiting', 'mine'].map((id) => clients.get(principal, id))
     const theirs = clients.get({ ...principal, device: 'a' }, 'mine')
     if (live === undefined || waiting === undefined || mine === undefined) throw new Error('three clients')
-    for (const client of [live, waiting, mine, theirs]) client.sessionSeconds = 60
+    for (const client of [live, waiting, mine, theirs]) {
+      client.sessionSeconds = 60
+      client.filters.set('x/errors', { inside: 'x/errors', hidden: 'x/', shown: '', qos: 0, id: undefined })
+    }
     live.connection = { onRoom() {}, takeOver() {} }
     waiting.waiting = live.connection
     clients.idle(theirs, 0)

@@ -64,10 +64,17 @@ export class Message implements Ingress, Envelope {
   next: Message | undefined = undefined
   /** Re-sends of this very message, which share its answer. */
   copies: Message[] | undefined = undefined
+  isResend = false
   /** The first copy of a re-send, which does not go into the pipeline itself. */
   original: Message | undefined = undefined
   /** Why there will be no answer. */
   refusal: Refused | undefined = undefined
+  /** Set while somebody has subscribed to its topic: the name of that inside the broker. */
+  inside: string | undefined = undefined
+  /** A message for other clients, which the pipeline never sees. */
+  isGeneral = false
+  /** Devices of a fleet body whose part was parked; only for one that somebody sees. */
+  parkedDevices: Set<string> | undefined = undefined
   /** Set for a message that is not decoded, but kept as a dead letter with this code. */
   park?: ReasonCode
 

@@ -31,8 +31,8 @@ const pruneMs = 10_000
  * must settle it, so it has to be closed at the same time.
  */
 export async function startMqttSource(config: Config['mqtt'], options: MqttSourceOptions): Promise<MqttSource> {
-  const broker = await startBroker(options.log)
-  const front = new Front(config, broker, options)
+  const broker = await startBroker(options.log, () => front.counters.deliveriesDropped.inc({ reason: 'session_full' }))
+  const front: Front = new Front(config, broker, options)
   const connections = new Set<Connection>()
   options.metrics.gauge('fleetbridge_mqtt_connections', 'MQTT sockets that are open', () => connections.size)
 
@@ -44,6 +44,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
   const clock = setInterval(() => {
     const nowMs = performance.now()
     for (const connection of connections) tick(connection, nowMs)
+    front.sys.tick(nowMs)
     if (nowMs - prunedMs > pruneMs) {
       prunedMs = nowMs
       front.clients.prune(nowMs)
@@ -120,6 +121,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     for (const connection of connections) connection.shutDown()
     if (connections.size > 0) await new Promise<void>((resolve) => (drained = resolve))
     clearInterval(clock)
+    front.wills.stop()
     await stopped
     front.close()
     await broker.close()

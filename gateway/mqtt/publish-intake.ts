@@ -2,11 +2,12 @@ import { crc32 } from 'node:zlib'
 import type { Principal } from '../auth/principal.ts'
 import type { Lane } from '../envelope.ts'
 import type { JsonMember } from '../normalize/split-json.ts'
-import type { Verdict } from '../verdict.ts'
+import { stored, type Verdict } from '../verdict.ts'
 import { answerPackets, pubcomp } from './answer-packets.ts'
 import { answerTo, eventLogAway } from './answers.ts'
+import type { BrokerMessage } from './broker.ts'
 import type { Client } from './client.ts'
-import type { Will } from './connect.ts'
+import { insideName, insidePrefix, insideTopic } from './device-topics.ts'
 import { RecentAnswers } from './dup-memory.ts'
 import { membersOf, pushMessage, weightOf } from './fleet-body.ts'
 import type { Front } from './front.ts'
@@ -14,8 +15,10 @@ import { InHand } from './in-hand.ts'
 import type { IntakeHost, IntakeSettings } from './intake-host.ts'
 import { kept, Message, type MessageOwner, pending, type Refused, withheld } from './message.ts'
 import { type ProtocolVersion, reasonCode } from './packet-types.ts'
-import type { PublishPacket } from './publish-packet.ts'
-import { type PublishTopic, PublishTopics } from './topic.ts'
+import { keptProperties, type PublishPacket } from './publish-packet.ts'
+import type { TenantStats } from './sys-topics.ts'
+import { type PublishTopic, PublishTopics, useOfTopic } from './topic.ts'
+import type { Will } from './will.ts'
 
 /** Topic aliases that an MQTT 5 client may use (CONNACK says so). */
 export const maxTopicAlias = 32
@@ -25,6 +28,8 @@ const maxReceived = 1000
 const qos0PatienceMs = 250
 /** The limit's own refusal comes first, since it says more. */
 const deadlineGraceMs = 250
+/** Properties of one message that can cross the broker. */
+const maxCarriedBytes = 65_535
 const nothing = Buffer.alloc(0)
 
 /** Takes the PUBLISHes of one connection into the pipeline, and answers them in the order in which they came. */
@@ -39,6 +44,9 @@ export class PublishIntake implements MessageOwner {
   readonly #aliases = new Map<number, PublishTopic>()
   readonly #inHand = new InHand()
   readonly #recent = new RecentAnswers()
+  readonly #stats: TenantStats
+  /** QoS 2 messages without their PUBREL that there may be: an MQTT 5 client is told our Receive Maximum, and its count begins anew with each connection. */
+  readonly #maxReceived: number
   /** Weight of the QoS 0 messages in hand. */
   #unanswered = 0
   /** When the pipeline last took something off an otherwise empty hand, or settled something. */
@@ -54,7 +62,9 @@ export class PublishIntake implements MessageOwner {
     this.#principal = client.principal
     this.#version = version
     this.#holdMs = holdMs
-    this.#topics = new PublishTopics(client.principal, front.config)
+    this.#topics = new PublishTopics(client.principal, front.config, front.open)
+    this.#stats = front.sys.statsOf(client.principal.tenant)
+    this.#maxReceived = version === 5 ? front.config.maxInHandMessages + client.received.size : maxReceived
   }
 
   get isEmpty(): boolean {
@@ -77,11 +87,11 @@ export class PublishIntake implements MessageOwner {
     if (packet.dup || packet.qos === 2) {
       const joined = this.#join(packet, topic, payload, checksum)
       if (joined !== undefined) return joined
-      if (packet.qos === 2 && this.#client.received.size >= maxReceived)
+      if (packet.qos === 2 && this.#inHand.exchanges + this.#client.received.size >= this.#maxReceived)
         return this.#fault(reasonCode.receiveMaximumExceeded)
     }
     const isRefused = topic.use === 'not_allowed'
-    const parks = this.#version < 5 && this.#client.pacing.timesRefused(checksum) >= 2
+    const parks = this.#version < 5 && !this.#principal.operator && this.#client.pacing.timesRefused(checksum) >= 2
     if (isRefused && !parks) return this.#refuse(packet, topic, checksum)
     const members = membersOf(topic.name, payload)
     const weight = weightOf(members)
@@ -93,7 +103,8 @@ export class PublishIntake implements MessageOwner {
     }
     message.weight = weight
     this.#inHand.add(message)
-    this.#push(message, members)
+    if (topic.use === 'general') this.#forward(message, topic, packet, bytes)
+    else this.#push(message, members)
     return true
   }
 
@@ -111,7 +122,14 @@ export class PublishIntake implements MessageOwner {
   }
 
   /** The will of a connection that was lost goes down the path like a message, but nobody waits for its answer. */
-  publishWill({ topic, payload, contentType }: Will, lane: Lane, nowMs: number, nowUs: number): void {
+  publishWill(will: Will, lane: Lane, nowMs: number, nowUs: number): void {
+    const { topic, payload, contentType, retain } = will
+    const inside = insideTopic(topic, this.#principal)
+    if (useOfTopic(topic, this.#principal, this.#front.open) === 'general') {
+      const retains = retain && this.#mayRetain(inside, payload, will.expirySeconds)
+      this.#front.broker.send({ ...will, insideTopic: inside, retain: retains }, this.#client.id, () => {})
+      return
+    }
     const message = new Message(this, this.#principal, lane, {
       qos: 0,
       packetId: 0,
@@ -127,6 +145,7 @@ export class PublishIntake implements MessageOwner {
     const members = membersOf(topic, payload)
     message.bytes = 0 // not of the client's share, which may be used up
     message.weight = weightOf(members)
+    if (this.#front.watchers.isAny) message.inside = inside
     this.#push(message, members)
   }
 
@@ -134,6 +153,8 @@ export class PublishIntake implements MessageOwner {
     this.#client.bytes -= message.bytes
     message.bytes = 0
     this.#movedMs = performance.now()
+    if (message.inside !== undefined && verdict.kind === 'stored' && message.original === undefined)
+      this.#show(message, message.inside)
     if (verdict.kind !== 'stored' && verdict.kind !== 'ignored' && message.original === undefined)
       this.#tell(message, verdict)
     if (message.qos === 0) {
@@ -149,7 +170,7 @@ export class PublishIntake implements MessageOwner {
   }
 
   onOriginalSettled(copy: Message, original: Message, verdict: Verdict): void {
-    const isOwn = original.owner !== this && !this.#hasLeft && copy.bytes > 0
+    const isOwn = !original.isGeneral && original.owner !== this && !this.#hasLeft && copy.bytes > 0
     if (isOwn && verdict.kind === 'refused' && verdict.code !== 'not_allowed' && !this.#isPastHold(copy)) {
       // The first copy's hold was over, or its connection; this one has time left, and bytes of its own.
       copy.original = undefined
@@ -224,7 +245,10 @@ export class PublishIntake implements MessageOwner {
       return performance.now() - this.#movedMs > qos0PatienceMs && this.#drop('queue_full')
     const message = this.#message(packet, topic, kept(payload, chunk), 0)
     message.weight = weight
-    this.#push(message, members)
+    if (topic.use === 'general') {
+      this.#unanswered += weight
+      this.#forward(message, topic, packet, chunk)
+    } else this.#push(message, members)
     return true
   }
 
@@ -254,6 +278,7 @@ export class PublishIntake implements MessageOwner {
     if (needsBytes && client.bytes + payload.length > 2 * maxInHandBytes) return false
     this.#front.counters.dupJoined.inc()
     const copy = this.#message(packet, topic, needsBytes ? Buffer.from(payload) : nothing, checksum)
+    copy.isResend = true
     this.#inHand.add(copy)
     if (original !== undefined && answer === pending) {
       copy.original = original
@@ -305,7 +330,75 @@ export class PublishIntake implements MessageOwner {
       arrivedAtMs: nowMs,
     })
     this.#client.bytes += message.bytes
+    this.#stats.publishesReceived++
+    if (this.#front.watchers.isAny && this.#isWatched(topic)) message.inside = topic.inside
     return message
+  }
+
+  #isWatched(topic: PublishTopic): boolean {
+    const { watchers } = this.#front
+    if (topic.watchedEpoch !== watchers.epoch) {
+      topic.watchedEpoch = watchers.epoch
+      topic.isWatched = topic.use === 'fleet_body' || (topic.use === 'telemetry' && watchers.covers(topic.inside))
+    }
+    return topic.isWatched
+  }
+
+  /** Telemetry that is stored, for those who have subscribed to it: QoS 0, each device's part of a fleet body on the topic of that device. */
+  #show({ topic, payload, parkedDevices }: Message, inside: string): void {
+    const { broker, watchers } = this.#front
+    const members = membersOf(topic, payload)
+    if (members === undefined) broker.publish(inside, payload)
+    else
+      for (const { key, value } of members) {
+        const own = `${insidePrefix({ tenant: this.#principal.tenant, device: key })}telemetry`
+        if (parkedDevices?.has(key) !== true && watchers.covers(own)) broker.publish(own, value)
+      }
+  }
+
+  /** A message to other clients: answered once the broker has handed it on. */
+  #forward(message: Message, { inside }: PublishTopic, packet: PublishPacket, bytes: Buffer): void {
+    const { qos, packetId, payload } = message
+    message.isGeneral = true
+    const properties = keptProperties(packet, bytes)
+    const mayRetain = packet.retain && this.#mayRetain(inside, payload, packet.expirySeconds)
+    if (packet.retain && !mayRetain) {
+      const pid = packetId === 0 ? undefined : packetId
+      this.#front.errors.tell(this.#principal, { code: 'rate_limited', limit: 'retained', pid }, this.#host.nowMs)
+      if (this.#version === 5 && qos > 0) {
+        this.#refuseForQuota(message)
+        return
+      }
+    }
+    if (properties !== undefined && properties.length > maxCarriedBytes) {
+      this.#refuseForQuota(message)
+      return
+    }
+    const sent: BrokerMessage = {
+      insideTopic: inside,
+      payload: mayRetain ? Buffer.from(payload) : payload,
+      qos: qos as 0 | 1 | 2,
+      retain: mayRetain,
+      properties,
+      expirySeconds: packet.expirySeconds,
+    }
+    this.#front.broker.send(sent, this.#client.id, (error) => {
+      if (error != null) this.#host.fail(error)
+      message.settle(error == null ? stored : { kind: 'refused', code: 'shutting_down', message: 'the broker failed' })
+    })
+  }
+
+  #mayRetain(inside: string, payload: Buffer, expirySeconds: number): boolean {
+    return this.#front.retained.take(inside, payload, insideName(this.#principal), expirySeconds)
+  }
+
+  /** 0x97 where there is a word for it; else the message is lost, as QoS 0 and 3.1.1 have it. */
+  #refuseForQuota(message: Message): void {
+    this.#client.bytes -= message.bytes
+    message.bytes = 0
+    message.answer = reasonCode.quotaExceeded
+    if (message.qos === 0) this.#unanswered -= message.weight
+    else this.#markDirty()
   }
 
   #holdUntil(nowMs: number): number {
@@ -316,9 +409,12 @@ export class PublishIntake implements MessageOwner {
   #push(message: Message, members: readonly JsonMember[] | undefined): void {
     if (message.qos === 0) this.#unanswered += message.weight
     const pid = message.packetId === 0 ? undefined : message.packetId
-    pushMessage(this.#front.pipeline, message, members, (device, code) =>
-      this.#front.errors.tell(this.#principal, { code, pid, device }, performance.now()),
-    )
+    pushMessage(this.#front.pipeline, message, members, (device, code) => {
+      this.#front.errors.tell(this.#principal, { code, pid, device }, performance.now())
+      if (message.inside === undefined) return
+      message.parkedDevices ??= new Set()
+      message.parkedDevices.add(device)
+    })
   }
 
   /** A client has one share, whatever the number of its connections; a message that is larger than the share passes alone. */

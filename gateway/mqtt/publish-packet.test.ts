@@ -93,6 +93,12 @@ describe('PublishPacket', () => {
     ['a subscription identifier', 0, [0, 1, 97, 2, 0x0b, 1], protocolError],
     ['payload format 2', 0, [0, 1, 97, 2, 1, 2], protocolError],
     ['a response topic with a wildcard', 0, [0, 1, 97, 4, 8, 0, 1, 0x23], protocolError],
+    ['an empty response topic', 0, [0, 1, 97, 3, 8, 0, 0], protocolError],
+    ['a response topic that is not UTF-8', 0, [0, 1, 97, 4, 8, 0, 1, 0xff], malformed],
+    ['U+0000 in a content type', 0, [0, 1, 97, 4, 3, 0, 1, 0], malformed],
+    ['a surrogate in the name of a user property', 0, [0, 1, 97, 8, 0x26, 0, 3, 0xed, 0xa0, 0x80, 0, 0], malformed],
+    ['ill-formed UTF-8 in its value', 0, [0, 1, 97, 7, 0x26, 0, 0, 0, 2, 0xc3, 0x28], malformed],
+    ['a payload that is not the UTF-8 it says it is', 0, [0, 1, 97, 2, 1, 1, 0xff], 0],
   ])('MQTT 5: %s', (_what, flags, body, code) => {
     expect(read(raw(flags, body), 5).code).toBe(code)
   })

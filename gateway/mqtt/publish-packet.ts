@@ -14,6 +14,12 @@ export class PublishPacket {
   /** 0 when there is none. */
   topicAlias = 0
   contentType: string | undefined = undefined
+  /** Where its properties lie, without their length; nothing in 3.1.1. */
+  propertiesStart = 0
+  propertiesEnd = 0
+  /** Seconds after which it is worth nothing any more; 0 when it says nothing of that. */
+  expirySeconds = 0
+  retain = false
 
   /**
    * Reads bytes[start, end) with its variable header at `body` (MQTT 5.0 §3.3, 3.1.1 §3.3).
@@ -24,6 +30,7 @@ export class PublishPacket {
     const flags = bytes[start] as number
     this.qos = (flags >> 1) & 3
     this.dup = (flags & 8) !== 0
+    this.retain = (flags & 1) !== 0
     if (this.qos === 3 || (this.qos === 0 && this.dup)) return reasonCode.malformed
     if (end - body < 2) return reasonCode.malformed
     this.topicStart = body + 2
@@ -39,8 +46,9 @@ export class PublishPacket {
     if (at > end) return reasonCode.malformed
     this.topicAlias = 0
     this.contentType = undefined
+    this.expirySeconds = 0
     this.end = end
-    this.payloadStart = at
+    this.payloadStart = this.propertiesStart = this.propertiesEnd = at
     if (version < 5) return 0
     if (bytes[at] === 0 && at < end) {
       this.payloadStart = at + 1
@@ -55,7 +63,8 @@ export class PublishPacket {
     let next = at + variableSize(length)
     const stop = next + length
     if (stop > end) return reasonCode.malformed
-    this.payloadStart = stop
+    this.payloadStart = this.propertiesEnd = stop
+    this.propertiesStart = next
     let seen = 0
     while (next < stop) {
       const id = bytes[next++] as number
@@ -78,6 +87,9 @@ export class PublishPacket {
       case property.topicAlias:
         this.topicAlias = uint16(bytes, at)
         return this.topicAlias === 0 ? reasonCode.topicAliasInvalid : 0
+      case property.messageExpiryInterval:
+        this.expirySeconds = bytes.readUInt32BE(at)
+        return 0
       case property.contentType: {
         const fault = faultOfText(bytes, at + 2, at + size) // [MQTT-3.3.2-19]
         if (fault === 0) this.contentType = bytes.toString('utf8', at + 2, at + size)
@@ -100,8 +112,36 @@ export class PublishPacket {
   }
 }
 
+/**
+ * The properties that a message keeps on its way to other clients, as they were written, or none: all but its topic alias, which belongs to one
+ * connection, and its expiry, which runs down.
+ * @param packet one that `read` has found nothing wrong with
+ */
+export function keptProperties(packet: PublishPacket, bytes: Buffer): Buffer | undefined {
+  const { propertiesStart, propertiesEnd } = packet
+  const kept: Buffer[] = []
+  for (let at = propertiesStart; at < propertiesEnd; ) {
+    const id = bytes[at] as number
+    const next = at + 1 + sizeOfValue(id, bytes, at + 1, propertiesEnd)
+    if (id !== property.topicAlias && id !== property.messageExpiryInterval) kept.push(bytes.subarray(at, next))
+    at = next
+  }
+  return kept.length === 0 ? undefined : Buffer.concat(kept)
+}
+
+/** The bytes of the one property under which `keptProperties` cross the broker. */
+export function carriedProperties(packet: PublishPacket, bytes: Buffer): Buffer | undefined {
+  for (let at = packet.propertiesStart; at < packet.propertiesEnd; ) {
+    const id = bytes[at] as number
+    const next = at + 1 + sizeOfValue(id, bytes, at + 1, packet.propertiesEnd)
+    if (id === property.correlationData) return bytes.subarray(at + 3, next)
+    at = next
+  }
+  return undefined
+}
+
 /** Properties of a PUBLISH (MQTT 5.0 §3.3.2.3). */
-const property = {
+export const property = {
   payloadFormatIndicator: 0x01,
   messageExpiryInterval: 0x02,
   contentType: 0x03,

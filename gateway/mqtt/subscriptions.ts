@@ -2,9 +2,10 @@ import type { ISubscription } from 'mqtt-packet'
 import type { Principal } from '../auth/principal.ts'
 import type { Client } from './client.ts'
 import { readControlPacket, writeControlPacket } from './control-packet.ts'
-import { covers, type FilterRefusal, insidePrefix, ownFilter } from './device-topics.ts'
-import type { ErrorsTopic } from './errors-topic.ts'
+import { type FilterRefusal, insideFilter } from './device-topics.ts'
 import { variableByteInteger } from './frame.ts'
+import type { Front } from './front.ts'
+import type { GrantedFilter } from './granted-filter.ts'
 import { type ProtocolVersion, packetType, reasonCode } from './packet-types.ts'
 
 /** SUBSCRIBEs that the broker has not answered. */
@@ -21,30 +22,36 @@ interface Waiting {
   readonly codes: number[]
   /** Index into `codes` for each filter that the broker was asked for. */
   readonly asked: readonly number[][]
+  readonly filters: readonly GrantedFilter[]
+}
+
+/** What the broker's SUBACK becomes. */
+export interface Subscribed {
+  readonly suback: Buffer
+  /** Filters that were granted by it. */
+  readonly filters: readonly GrantedFilter[]
 }
 
 /**
- * The subscriptions of one connection: turns names as the device writes them into those inside the broker and back. A device sees only what is
- * below its own name; a refused filter gets its code in the SUBACK, and the connection stays.
+ * The subscriptions of one connection: turns filters as the client writes them into those inside the broker. A refused filter gets its code in
+ * the SUBACK, and the connection stays.
  */
 export class Subscriptions {
+  readonly #front: Front
+  readonly #client: Client
   readonly #principal: Principal
   readonly #version: ProtocolVersion
-  readonly #client: Client
-  readonly #errors: ErrorsTopic
-  readonly #maxFilters: number
-  readonly #inside: string
   readonly #waiting = new Map<number, Waiting>()
-  #isListening = false
+  /** Filters of this connection that the watchers know of. */
+  readonly #watched = new Map<string, GrantedFilter>()
 
-  constructor(client: Client, version: ProtocolVersion, errors: ErrorsTopic, maxFilters: number) {
+  /** @param client with the filters of the session that it goes on with */
+  constructor(front: Front, client: Client, principal: Principal, version: ProtocolVersion) {
+    this.#front = front
     this.#client = client
-    this.#principal = client.principal
+    this.#principal = principal
     this.#version = version
-    this.#errors = errors
-    this.#maxFilters = maxFilters
-    this.#inside = insidePrefix(client.principal)
-    this.#listen()
+    for (const filter of client.filters.values()) this.#watch(filter)
   }
 
   /**
@@ -56,35 +63,32 @@ export class Subscriptions {
     const { messageId, subscriptions, properties } = packet
     if (messageId === undefined || messageId === 0 || subscriptions.length === 0) return reasonCode.protocolError
     if (this.#waiting.size >= maxWaiting || this.#waiting.has(messageId)) return reasonCode.protocolError
+    const id = properties?.subscriptionIdentifier
+    if (id !== undefined && (typeof id !== 'number' || id === 0)) return reasonCode.protocolError // [§3.8.2.1.2]
     const codes: number[] = []
-    const asked = new Map<string, { subscription: ISubscription; at: number[] }>()
+    const asked = new Map<string, { subscription: ISubscription; at: number[]; filter: GrantedFilter }>()
     for (const subscription of subscriptions) {
-      const own = ownFilter(subscription.topic, this.#principal)
-      if (typeof own === 'string') codes.push(this.#refusal(own))
-      else if (!this.#client.filters.has(own.rest) && this.#client.filters.size >= this.#maxFilters)
-        codes.push(this.#version === 5 ? reasonCode.quotaExceeded : failure)
-      else {
-        this.#client.filters.set(own.rest, own.prefix)
-        const topic = this.#inside + own.rest
-        // Two names for the same filter are one inside, where Aedes would answer them with one code, too.
-        const at = asked.get(topic)?.at ?? []
-        at.push(codes.length)
-        asked.set(topic, { subscription: { ...subscription, topic }, at })
-        codes.push(0)
+      const filter = this.#filterOf(subscription, id)
+      if (typeof filter === 'number') {
+        codes.push(filter)
+        continue
       }
+      const { inside } = filter
+      this.#client.filters.set(inside, filter)
+      // Two names for the same filter are one inside, where Aedes would answer them with one code, too.
+      const at = asked.get(inside)?.at ?? []
+      at.push(codes.length)
+      asked.set(inside, { subscription: { ...subscription, topic: inside }, at, filter })
+      codes.push(0)
     }
     if (asked.size === 0) return { client: this.#suback(messageId, codes) }
-    this.#listen()
-    this.#waiting.set(messageId, { codes, asked: [...asked.values()].map(({ at }) => at) })
+    const all = [...asked.values()]
+    const filters = all.map(({ filter }) => filter)
+    for (const filter of filters) this.#watch(filter)
+    this.#waiting.set(messageId, { codes, asked: all.map(({ at }) => at), filters })
+    // Without the identifier: the broker tells one of several, and deliveries know all.
     const broker = writeControlPacket(
-      {
-        cmd: 'subscribe',
-        messageId,
-        subscriptions: [...asked.values()].map(({ subscription }) => subscription),
-        ...(properties?.subscriptionIdentifier !== undefined && {
-          properties: { subscriptionIdentifier: properties.subscriptionIdentifier },
-        }),
-      },
+      { cmd: 'subscribe', messageId, subscriptions: all.map(({ subscription }) => subscription) },
       this.#version,
     )
     return broker === undefined ? reasonCode.malformed : { broker }
@@ -95,64 +99,73 @@ export class Subscriptions {
     if (packet?.cmd !== 'unsubscribe') return reasonCode.malformed
     const { messageId, unsubscriptions } = packet
     if (messageId === undefined || messageId === 0 || unsubscriptions.length === 0) return reasonCode.protocolError
-    const names = unsubscriptions.map((filter) => {
-      const own = ownFilter(filter, this.#principal)
+    const { config, open } = this.#front
+    const names = unsubscriptions.map((name) => {
+      const filter = insideFilter(name, this.#principal, config, open)
       // A filter that was never granted is none that the broker knows.
-      if (typeof own === 'string') return `${this.#principal.tenant}/none`
-      this.#client.filters.delete(own.rest)
-      return this.#inside + own.rest
+      if (typeof filter === 'string') return `${this.#principal.tenant}/none`
+      this.#client.filters.delete(filter.inside)
+      this.#unwatch(filter.inside)
+      return filter.inside
     })
-    this.#listen()
     const broker = writeControlPacket({ cmd: 'unsubscribe', messageId, unsubscriptions: names }, this.#version)
     return broker === undefined ? reasonCode.malformed : { broker }
   }
 
-  /** @param bytes the broker's SUBACK @returns the client's, which answers every filter it asked for */
-  onSuback(bytes: Buffer, body: number): Buffer {
+  /** @param bytes the broker's SUBACK; the client's answers every filter that it asked for */
+  onSuback(bytes: Buffer, body: number): Subscribed {
     const messageId = bytes.readUInt16BE(body)
     const waiting = this.#waiting.get(messageId)
-    if (waiting === undefined) return bytes
+    if (waiting === undefined) return { suback: bytes, filters: [] }
     this.#waiting.delete(messageId)
-    const { codes, asked } = waiting
+    const { codes, asked, filters } = waiting
     const granted = bytes.subarray(bytes.length - asked.length)
     asked.forEach((places, index) => {
       for (const place of places) codes[place] = granted[index] as number
     })
-    return this.#suback(messageId, codes)
-  }
-
-  /** @param bytes a PUBLISH of the broker @returns it with the topic as the device names it; undefined when it is not the device's */
-  onPublish(bytes: Buffer, start: number, body: number, end: number): Buffer | undefined {
-    const length = bytes.readUInt16BE(body)
-    const inside = bytes.toString('utf8', body + 2, body + 2 + length)
-    if (!inside.startsWith(this.#inside)) return undefined
-    const rest = inside.slice(this.#inside.length)
-    const topic = Buffer.from(this.#prefixFor(rest) + rest)
-    const remaining = end - body - length + topic.length
-    const header = [bytes[start] as number, ...variableByteInteger(remaining), topic.length >> 8, topic.length & 0xff]
-    return Buffer.concat([Buffer.from(header), topic, bytes.subarray(body + 2 + length, end)])
+    return { suback: this.#suback(messageId, codes), filters }
   }
 
   close(): void {
-    if (this.#isListening) this.#errors.listen(this.#principal, -1)
-    this.#isListening = false
+    for (const inside of [...this.#watched.keys()]) this.#unwatch(inside)
   }
 
-  #prefixFor(rest: string): string {
-    for (const [filter, prefix] of this.#client.filters) if (covers(filter, rest)) return prefix
-    return 'devices/me/'
+  /** @returns the code of its refusal when it is refused */
+  #filterOf({ topic, qos }: ISubscription, id: number | undefined): GrantedFilter | number {
+    const { config, open } = this.#front
+    const filter = insideFilter(topic, this.#principal, config, open)
+    if (typeof filter === 'string') return this.#refusal(filter)
+    const { filters } = this.#client
+    if (!filters.has(filter.inside) && filters.size >= config.maxFilters)
+      return this.#version === 5 ? reasonCode.quotaExceeded : failure
+    return { ...filter, qos, id }
   }
 
-  #listen(): void {
-    const listens = [...this.#client.filters.keys()].some((filter) => covers(filter, 'errors'))
-    if (listens !== this.#isListening) this.#errors.listen(this.#principal, listens ? 1 : -1)
-    this.#isListening = listens
+  #watch(filter: GrantedFilter): void {
+    this.#unwatch(filter.inside)
+    this.#watched.set(filter.inside, filter)
+    this.#front.watchers.add(filter)
+  }
+
+  #unwatch(inside: string): void {
+    const filter = this.#watched.get(inside)
+    if (filter === undefined) return
+    this.#watched.delete(inside)
+    this.#front.watchers.remove(filter)
   }
 
   #refusal(refusal: FilterRefusal): number {
     if (this.#version < 5) return failure
-    if (refusal === 'shared') return reasonCode.sharedSubscriptionsNotSupported
-    return refusal === 'invalid' ? reasonCode.topicFilterInvalid : reasonCode.notAuthorized
+    switch (refusal) {
+      case 'shared':
+        return reasonCode.sharedSubscriptionsNotSupported
+      case 'invalid':
+        return reasonCode.topicFilterInvalid
+      case 'denied':
+        return failure
+      case 'not_allowed':
+        return reasonCode.notAuthorized
+    }
   }
 
   #suback(messageId: number, codes: readonly number[]): Buffer {
@@ -162,5 +175,5 @@ export class Subscriptions {
   }
 }
 
-/** The one failure code of a 3.1.1 SUBACK. */
+/** The one failure code of a 3.1.1 SUBACK, and "unspecified" in MQTT 5. */
 const failure = 0x80

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import type { Principal } from '../auth/principal.ts'
-import { covers, insideName, insidePrefix, ownFilter } from './device-topics.ts'
+import { insideFilter, insideName, insidePrefix } from './device-topics.ts'
 import { reasonCode } from './packet-types.ts'
 import { faultOfTopicName, PublishTopics, useOfTopic } from './topic.ts'
+import { covers } from './topic-filter.ts'
 
 const principal = (device: string, fleet = false, tenant = 'default'): Principal => ({
   tenant,
@@ -78,6 +79,8 @@ it('topics are found by their bytes, however many there are', () => {
     }
 })
 
+const limits = { maxTopicBytes: 512, maxTopicLevels: 16 }
+
 describe('names inside the broker', () => {
   it('carry the tenant, and keep devices apart whose ids hold slashes', () => {
     expect(insideName(principal('esp32', false, 'one'))).not.toBe(insideName(principal('esp32', false, 'two')))
@@ -86,9 +89,18 @@ describe('names inside the broker', () => {
   })
 
   it.each([
-    ['devices/me/errors', { prefix: 'devices/me/', rest: 'errors' }],
-    ['devices/pump-1/#', { prefix: 'devices/pump-1/', rest: '#' }],
-    ['devices/me/commands/+', { prefix: 'devices/me/', rest: 'commands/+' }],
+    [
+      'devices/me/errors',
+      { hidden: 'default/devices/pump-1/', shown: 'devices/me/', inside: 'default/devices/pump-1/errors' },
+    ],
+    [
+      'devices/pump-1/#',
+      { hidden: 'default/devices/pump-1/', shown: 'devices/pump-1/', inside: 'default/devices/pump-1/#' },
+    ],
+    [
+      'devices/me/commands/+',
+      { hidden: 'default/devices/pump-1/', shown: 'devices/me/', inside: 'default/devices/pump-1/commands/+' },
+    ],
     ['devices/pump-2/errors', 'not_allowed'],
     ['devices/pump-1', 'not_allowed'],
     ['devices/me/', 'not_allowed'],
@@ -104,11 +116,14 @@ describe('names inside the broker', () => {
     ['', 'invalid'],
     [`devices/me/${'a/'.repeat(200)}`, 'invalid'],
   ])('a device subscribes to %j', (filter, expected) => {
-    expect(ownFilter(filter, pump)).toEqual(expected)
+    expect(insideFilter(filter, pump, limits)).toEqual(expected)
   })
 
   it('a gateway subscribes below gateways/me, too', () => {
-    expect(ownFilter('gateways/me/errors', gateway)).toEqual({ prefix: 'gateways/me/', rest: 'errors' })
+    expect(insideFilter('gateways/me/errors', gateway, limits)).toMatchObject({
+      shown: 'gateways/me/',
+      inside: expect.stringMatching(/\/errors$/),
+    })
   })
 
   it.each([

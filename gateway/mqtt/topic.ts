@@ -1,10 +1,15 @@
 import { isUtf8 } from 'node:buffer'
 import { crc32 } from 'node:zlib'
 import type { Principal } from '../auth/principal.ts'
+import { insideTopic } from './device-topics.ts'
+import { isAnonymous, type OpenMode } from './open-mode.ts'
 import { reasonCode } from './packet-types.ts'
 
-/** What a PUBLISH to a topic is, for one credential: one message, a body that speaks for several devices, or nothing it may send. */
-export type TopicUse = 'telemetry' | 'fleet_body' | 'not_allowed'
+/**
+ * What a PUBLISH to a topic is, for one credential: one message, a body that speaks for several devices, a message from client to client (in
+ * open mode), or nothing it may send.
+ */
+export type TopicUse = 'telemetry' | 'fleet_body' | 'general' | 'not_allowed'
 
 export interface PublishTopic {
   /** As the device wrote it. */
@@ -12,13 +17,19 @@ export interface PublishTopic {
   readonly use: TopicUse
   /** Checksum of the name, from which those of its messages go on. */
   readonly seed: number
+  /** As the broker knows it. */
+  readonly inside: string
+  /** Whether somebody has subscribed to it, as of this epoch of the watchers. */
+  isWatched: boolean
+  watchedEpoch: number
 }
 
 /** Segments below `devices/{device}/` that are no telemetry: we publish there, or later will. */
 const reserved = new Set(['errors', 'commands', 'receipts'])
 
 /** What a credential may publish to a topic name, which has been checked for its syntax. */
-export function useOfTopic(name: string, principal: Principal): TopicUse {
+export function useOfTopic(name: string, principal: Principal, open?: OpenMode): TopicUse {
+  if (principal.operator || open?.denies(name) === true) return 'not_allowed'
   const segments = name.split('/')
   const [first, second, third] = segments
   if (first === 'devices' && segments.length > 2) {
@@ -31,7 +42,8 @@ export function useOfTopic(name: string, principal: Principal): TopicUse {
     return third === 'telemetry' && segments.length === 3 ? 'fleet_body' : 'telemetry'
   }
   if (first === 'v1' && ((second === 'devices' && third === 'me') || second === 'gateway')) return 'telemetry'
-  return principal.fleet && !name.startsWith('$') ? 'telemetry' : 'not_allowed'
+  if (principal.fleet && !isAnonymous(principal) && !name.startsWith('$')) return 'telemetry'
+  return open === undefined || first === '$SYS' || first === '$share' ? 'not_allowed' : 'general'
 }
 
 /** What is wrong with the bytes of a topic name, as a reason code (MQTT 5.0 §1.5.4, §4.7.1, §4.7.3); 0 for nothing. */
@@ -64,13 +76,15 @@ const maxKnownBytes = 512
 export class PublishTopics {
   readonly #principal: Principal
   readonly #limits: TopicLimits
+  readonly #open: OpenMode | undefined
   readonly #byBytes = new Map<string, PublishTopic>()
   #lastBytes = ''
   #last: PublishTopic | undefined
 
-  constructor(principal: Principal, limits: TopicLimits) {
+  constructor(principal: Principal, limits: TopicLimits, open?: OpenMode) {
     this.#principal = principal
     this.#limits = limits
+    this.#open = open
   }
 
   /** @returns a reason code when the bytes are no topic name */
@@ -84,7 +98,14 @@ export class PublishTopics {
       if (fault !== 0) return fault
       if (isTooLarge(nameBytes, this.#limits)) return reasonCode.topicNameInvalid
       const name = nameBytes.toString()
-      topic = { name, use: useOfTopic(name, this.#principal), seed: crc32(nameBytes) }
+      topic = {
+        name,
+        use: useOfTopic(name, this.#principal, this.#open),
+        seed: crc32(nameBytes),
+        inside: insideTopic(name, this.#principal),
+        isWatched: false,
+        watchedEpoch: -1,
+      }
       if (nameBytes.length > maxKnownBytes) return topic
       if (this.#byBytes.size >= maxTopics) this.#byBytes.clear()
       this.#byBytes.set(key, topic)

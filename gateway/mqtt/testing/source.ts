@@ -5,6 +5,7 @@ import { createMetrics, type Metrics } from '#platform/metrics.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Authenticator, AuthRefusal, Presented } from '../../auth/authenticator.ts'
 import { fitsPattern } from '../../auth/device-pattern.ts'
+import type { LoginGuard } from '../../auth/login-guard.ts'
 import type { Principal } from '../../auth/principal.ts'
 import { type MqttSource, startMqttSource } from '../mqtt-source.ts'
 import { RecordingPipeline } from './recording-pipeline.ts'
@@ -22,6 +23,7 @@ export interface TestSource extends AsyncDisposable {
 export async function startTestSource(
   mqtt: Partial<Config['mqtt']> = {},
   pipeline = new RecordingPipeline(),
+  more: { authenticator?: Authenticator; loginGuard?: LoginGuard } = {},
 ): Promise<TestSource> {
   const defaults = mqttDefaults()
   const metrics = createMetrics('test')
@@ -34,6 +36,7 @@ export async function startTestSource(
       log: silentLog,
       metrics,
       countRefused: (code) => refused.push(code),
+      ...more,
     },
   )
   return {
@@ -64,11 +67,25 @@ export function mqttDefaults(): Config['mqtt'] {
 
 /** `device` or `device@tenant`; tokens are `t-device`, or `t-device@tenant` outside of the default tenant. */
 export class TestAuthenticator implements Authenticator {
+  readonly #revoked = new Set<string>()
+  readonly #listeners = new Set<() => void>()
+
+  /** From now on these devices may not be here. */
+  revoke(...devices: string[]): void {
+    for (const device of devices) this.#revoked.add(device)
+    for (const listener of this.#listeners) listener()
+  }
+
+  get listeners(): number {
+    return this.#listeners.size
+  }
+
   authenticate({ secret: token, username }: Presented): Principal | AuthRefusal {
     if (token === 't-unavailable') return 'unavailable'
     if (token === 't-disabled') return 'disabled'
     if (token?.startsWith('t-') !== true) return 'unknown'
     const [device = '', tenant = 'default'] = token.slice(2).split('@')
+    if (this.#revoked.has(device)) return 'disabled'
     if (username !== undefined && username !== device && username !== `${device}@${tenant}`) return 'unknown'
     const fleet = device.startsWith('gw-')
     return {
@@ -82,12 +99,13 @@ export class TestAuthenticator implements Authenticator {
     }
   }
 
-  isLive(): boolean {
-    return true
+  isLive({ device }: Principal): boolean {
+    return !this.#revoked.has(device)
   }
 
-  onChange(): () => void {
-    return () => {}
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   admitDevice(): 'admitted' {
