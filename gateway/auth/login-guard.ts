@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { addressKey } from '#platform/address-key.ts'
 
 /** Longest wait that failures bring about: a right login is slowed by those of others, never refused. */
 export const maxLoginDelayMs = 5000
@@ -38,13 +39,13 @@ export class LoginGuard {
   /** @returns whole milliseconds to wait before this login is answered; 0 to `maxLoginDelayMs` */
   delayMs(address: string, name: string | undefined, nowMs: number): number {
     const ofName = name === undefined ? undefined : this.#names.get(keyOfName(name))
-    return Math.max(this.#waitMs(this.#addresses.get(networkOf(address)), nowMs), this.#waitMs(ofName, nowMs))
+    return Math.max(this.#waitMs(this.#addresses.get(addressKey(address)), nowMs), this.#waitMs(ofName, nowMs))
   }
 
   /** A login was wrong. */
   failed(address: string, name: string | undefined, nowMs: number): void {
     if (this.#windows.length === 0) return
-    this.#count(this.#addresses, networkOf(address), nowMs)
+    this.#count(this.#addresses, addressKey(address), nowMs)
     if (name !== undefined) this.#count(this.#names, keyOfName(name), nowMs)
   }
 
@@ -95,20 +96,6 @@ function forgetOldest(accounts: Map<string, Account>): void {
     accounts.delete(key)
     return
   }
-}
-
-/** A single client has a whole /64 of IPv6 addresses to come from (RFC 6177 §2); IPv4 within IPv6 is the IPv4 address. */
-function networkOf(address: string): string {
-  if (!address.includes(':')) return address
-  const v4 = /^::ffff:(\d{1,3}(?:\.\d{1,3}){3})$/i.exec(address)?.[1]
-  if (v4 !== undefined) return v4
-  const [head = '', tail] = address.split('::')
-  const groups = head === '' ? [] : head.split(':')
-  if (tail !== undefined) {
-    const after = tail === '' ? 0 : tail.split(':').length
-    while (groups.length + after < 8) groups.push('0')
-  }
-  return groups.slice(0, 4).join(':')
 }
 
 /** A long name is kept as its hash: 64 KiB of somebody's choice, twenty thousand times, would fill the process. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { addressKey } from './address-key.ts'
+import { addressKey } from '#platform/address-key.ts'
 import { Doorkeeper } from './doorkeeper.ts'
 import { RawClient } from './testing/raw-client.ts'
 import { startTestSource } from './testing/source.ts'

@@ -1,6 +1,6 @@
 /**
  * What counts as one address: an IPv4 address, also when it is written as IPv6, or the /64 network of an IPv6 address, since whoever has one
- * of its addresses has all of them.
+ * of its addresses has all of them (RFC 6177 §2).
  */
 export function addressKey(address: string): string {
   if (!address.includes(':')) return address
