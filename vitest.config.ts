@@ -13,6 +13,7 @@ export default defineConfig({
           include: ['{cli,gateway,worker,schema,simulator,platform,docs,bench}/**/*.test.ts'],
           exclude: ['**/*.real.test.ts', '**/node_modules/**'],
           maxWorkers: 3, // most of their time is waiting
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -23,6 +24,7 @@ export default defineConfig({
           exclude: ['**/node_modules/**'],
           globalSetup: ['test/servers/global-setup.ts'],
           maxWorkers: 2,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
