@@ -37,7 +37,7 @@ export interface MadeCredential {
 }
 
 /** Each is tried in turn for a password, at 32 MiB and some 50 ms; the others only fill tables. */
-const maxLive = { token: 50, certificate: 50, password: 5 } as const
+const maxLive = { token: 50, certificate: 50, password: 4 } as const
 
 /** @throws BridgeError BRIDGE_USAGE */
 export async function addCredential(client: Client, by: Change, wanted: NewCredential): Promise<MadeCredential> {
