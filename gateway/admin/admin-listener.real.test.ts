@@ -174,7 +174,7 @@ describe('logins', () => {
       ownToken.slice(0, -1),
       newAdminToken(),
       'x'.repeat(2000),
-      newAdminToken(),
+      ...Array.from({ length: 5 }, newAdminToken),
     ]
     const delays: number[] = []
     for (const token of wrong) {
@@ -184,8 +184,7 @@ describe('logins', () => {
       expect(answer).toMatchObject({ status: 401, body: { code: 'not_authenticated' } })
       expect(answer.headers.get('www-authenticate')).toMatch(/^Bearer/)
     }
-    expect(delays[3], 'the fourth').toBeGreaterThan(95)
-    expect(delays[5], 'the sixth').toBeGreaterThan(395)
+    expect(delays[9], 'the tenth').toBeGreaterThan(900)
     const startMs = performance.now()
     expect((await ask('GET', '/whoami', tokens.viewer, undefined, at)).status).toBe(200)
     expect(performance.now() - startMs).toBeLessThan(350)

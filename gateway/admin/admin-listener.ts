@@ -8,8 +8,8 @@ import { type Handle, handleOf } from '#platform/handle.ts'
 import { listen } from '#platform/listen.ts'
 import type { Log } from '#platform/log.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
+import { LoginGuard } from '../auth/login-guard.ts'
 import { answerError, securityHeaders, sendProblem } from './answer-error.ts'
-import { FailedLogins } from './failed-logins.ts'
 import { type Login, Logins, type OwnToken } from './logins.ts'
 import { adminProblem } from './problem.ts'
 import { refusalReason } from './registry/refusal.ts'
@@ -136,9 +136,12 @@ declare module 'fastify' {
   }
 }
 
+/** Wrong tokens of one address before its refusals wait; a right one never does. */
+const failuresAllowed = '10:10'
+
 /** Before a byte of the body is read. A refusal of an address that keeps failing waits; the process does not end for it. */
 function loginHook(logins: Logins, log: Log, stopping: AbortSignal) {
-  const failures = new FailedLogins()
+  const guard = new LoginGuard(failuresAllowed)
   return async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     reply.headers({ ...securityHeaders, 'x-request-id': request.id })
     const { role } = request.routeOptions.config as { role?: AdminRoute['role'] }
@@ -148,7 +151,9 @@ function loginHook(logins: Logins, log: Log, stopping: AbortSignal) {
     if (login === undefined) {
       if (token !== undefined) {
         const address = request.socket.remoteAddress ?? ''
-        const delayMs = failures.failed(address)
+        const nowMs = performance.now()
+        guard.failed(address, undefined, nowMs)
+        const delayMs = guard.delayMs(address, undefined, nowMs)
         if (delayMs > 0) log.warn({ address, delayMs }, 'failed logins at the admin API; its refusals are delayed')
         await sleep(delayMs, undefined, { signal: stopping }).catch(() => undefined)
       }

@@ -6,28 +6,28 @@ import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { hashPassword } from '#gateway/auth/password-hash.ts'
+import { TestAuthority } from '#platform/testing/certificates.ts'
 import { freshDatabase } from '#test/servers/fresh.ts'
 import { freePort } from '#test/servers/server-process.ts'
 import { BridgeProcess } from '#test/stack/process.ts'
-import { Authority, type Pair } from './certificates.ts'
 import { type Doors, forbidden, goThrough, refusal, type Shown, type Transport, transports } from './doors.ts'
 
 const cleanUp = new AsyncDisposableStack()
 let doors: Doors
 let database: pg.Pool
 let dir: string
-let deviceCa: Authority
-let otherCa: Authority
+let deviceCa: TestAuthority
+let otherCa: TestAuthority
 let signJwt: (device: string, audience: string, expires?: string) => Promise<string>
 let value = 0
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'fleetbridge-doors-'))
   cleanUp.defer(() => rmSync(dir, { recursive: true, force: true }))
-  const serverCa = await Authority.make(dir, 'server-ca')
-  deviceCa = await Authority.make(dir, 'device-ca')
-  otherCa = await Authority.make(dir, 'other-ca')
-  const server = await serverCa.issue('localhost', ['DNS:localhost', 'IP:127.0.0.1'])
+  const serverCa = cleanUp.use(new TestAuthority('server CA'))
+  deviceCa = cleanUp.use(new TestAuthority('device CA'))
+  otherCa = cleanUp.use(new TestAuthority('device CA'))
+  const server = serverCa.server()
   const { privateKey, publicKey } = await generateKeyPair('ES256')
   const keysFile = join(dir, 'keys.json')
   writeFileSync(keysFile, JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: 'k1', alg: 'ES256' }] }))
@@ -46,7 +46,7 @@ beforeAll(async () => {
     mqtts: await freePort(),
     http: await freePort(),
     https: await freePort(),
-    ca: serverCa.cert,
+    ca: serverCa.own.cert,
   }
   const up = cleanUp.use(
     new BridgeProcess(['up'], {
@@ -58,9 +58,9 @@ beforeAll(async () => {
       BRIDGE_HTTP_TLS_PORT: String(doors.https),
       BRIDGE_OPS_PORT: '0',
       BRIDGE_ADMIN_PORT: '0',
-      BRIDGE_TLS_CERT_FILE: server.cert,
-      BRIDGE_TLS_KEY_FILE: server.key,
-      BRIDGE_AUTH_CLIENT_CAS: JSON.stringify([{ tenant: 'default', file: deviceCa.cert }]),
+      BRIDGE_TLS_CERT_FILE: server.certFile,
+      BRIDGE_TLS_KEY_FILE: server.keyFile,
+      BRIDGE_AUTH_CLIENT_CAS: JSON.stringify([{ tenant: 'default', file: deviceCa.own.certFile }]),
       BRIDGE_AUTH_JWT: JSON.stringify([
         { tenant: 'default', issuer: 'https://issuer.test', audience: 'fleet', algorithms: ['ES256'], keysFile },
       ]),
@@ -153,9 +153,8 @@ describe.each(transports)('%s', (transport) => {
 
   it('client certificate: right, and of another authority', async () => {
     const { device } = await register(nameOf('certificate', transport))
-    const right: Pair = await deviceCa.issue(device)
-    await expectStored(transport, { certificate: right }, device)
-    const outcome = await goThrough(doors, transport, { certificate: await otherCa.issue(device) }, 0)
+    await expectStored(transport, { certificate: deviceCa.client(device) }, device)
+    const outcome = await goThrough(doors, transport, { certificate: otherCa.client(device) }, 0)
     expect([refusal(transport, false), 'closed']).toContain(outcome)
   })
 

@@ -1,18 +1,18 @@
-import { readFileSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import mqtt, { type MqttClient } from 'mqtt'
-import type { Pair } from './certificates.ts'
+import type { PemFiles } from '#platform/testing/certificates.ts'
 
 export const transports = ['MQTT 3.1.1', 'MQTT 5', 'WebSocket', 'TLS', 'HTTP'] as const
 export type Transport = (typeof transports)[number]
 
-/** Where an instance can be reached, and by whom its certificate was issued. */
+/** Where an instance can be reached. */
 export interface Doors {
   readonly mqtt: number
   readonly mqtts: number
   readonly http: number
   readonly https: number
+  /** PEM of who issued their certificate. */
   readonly ca: string
 }
 
@@ -20,7 +20,7 @@ export interface Doors {
 export interface Shown {
   readonly username?: string | undefined
   readonly password?: string | undefined
-  readonly certificate?: Pair | undefined
+  readonly certificate?: PemFiles | undefined
   /** The device it speaks for; absent: itself. */
   readonly device?: string | undefined
   /** Only asks for messages, and sends none. */
@@ -70,10 +70,10 @@ export function connectBy(doors: Doors, transport: Transport, shown: Shown): Pro
     connectTimeout: 8000,
     ...(shown.username !== undefined && { username: shown.username }),
     ...(shown.password !== undefined && { password: shown.password }),
-    ...(secure && { ca: readFileSync(doors.ca) }),
+    ...(secure && { ca: doors.ca }),
     ...(shown.certificate && {
-      cert: readFileSync(shown.certificate.cert),
-      key: readFileSync(shown.certificate.key),
+      cert: shown.certificate.cert,
+      key: shown.certificate.key,
     }),
   })
 }
@@ -127,9 +127,9 @@ function byHttp(doors: Doors, shown: Shown, value: number): Promise<Outcome> {
     headers: { 'content-type': 'application/json', ...(authorization && { authorization }) },
     agent: false as const,
     ...(certificate && {
-      ca: readFileSync(doors.ca),
-      cert: readFileSync(certificate.cert),
-      key: readFileSync(certificate.key),
+      ca: doors.ca,
+      cert: certificate.cert,
+      key: certificate.key,
     }),
   }
   return new Promise((resolve) => {
