@@ -49,6 +49,8 @@ async function compare(): Promise<void> {
       plain: true,
       tlsPort: 0,
       webSocket: true,
+      maxConnections: 20_000,
+      maxConnectionsPerAddress: 5000,
       maxBodyBytes: 1_048_576,
       maxItems: 10_000,
       holdMs: 10_000,

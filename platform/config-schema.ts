@@ -108,6 +108,12 @@ export const Config = section({
     plain: flag(true, 'false: no HTTP and no WebSocket without TLS'),
     tlsPort: port(8443, 'HTTPS, and MQTT over secure WebSocket at /mqtt; opened when tls.certFile is set'),
     webSocket: flag(true, 'MQTT over WebSocket at /mqtt'),
+    maxConnections: Type.Integer({ default: 20_000, minimum: 1, description: 'connections in all' }),
+    maxConnectionsPerAddress: Type.Integer({
+      default: 5000,
+      minimum: 1,
+      description: 'connections from one address; a proxy in front has one, unless it sends the PROXY protocol',
+    }),
     maxBodyBytes: Type.Integer({
       default: 1_048_576,
       minimum: 128,

@@ -52,7 +52,7 @@ export class TestPipeline implements Pipeline {
 }
 
 export async function startSource(
-  settings: { maxBodyBytes?: number; maxItems?: number; holdMs?: number } = {},
+  settings: { maxConnectionsPerAddress?: number; maxBodyBytes?: number; maxItems?: number; holdMs?: number } = {},
   timeouts: HttpSourceOptions['timeouts'] = {},
   more: Partial<HttpSourceOptions> = {},
 ) {
@@ -77,6 +77,8 @@ export async function startSource(
       plain: true,
       tlsPort: 0,
       webSocket: true,
+      maxConnections: 20_000,
+      maxConnectionsPerAddress: 5000,
       maxBodyBytes: 1_048_576,
       maxItems: 10_000,
       holdMs: 10_000,

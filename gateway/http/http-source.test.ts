@@ -9,6 +9,25 @@ import { startHttpSource } from './http-source.ts'
 const reading = '{"values":{"t":1}}'
 const authorization = `Authorization: Bearer ${tokens.pump}`
 
+it('one address has only so many connections, and others as many of their own', async () => {
+  const { raw, metrics } = await startSource({ maxConnectionsPerAddress: 2 })
+  const [first, second] = [await raw(), await raw()]
+  for (const client of [first, second]) client.write(requestText('/v1/telemetry', reading))
+  for (const client of [first, second]) await client.until(/HTTP\/1\.1 202 /)
+  const third = await raw()
+  await third.closed
+  expect(third.text).toBe('')
+  const refused = await metrics.registry.getSingleMetricAsString('fleetbridge_http_refused_connections_total')
+  expect(refused).toContain('{reason="too_many_from_address"} 1')
+  first.socket.destroy()
+  await vi.waitFor(async () => {
+    const next = await raw()
+    next.write(requestText('/v1/telemetry', reading))
+    await Promise.race([next.closed, next.until(/HTTP\/1\.1 202 /)])
+    expect(next.text).toMatch(/^HTTP\/1\.1 202 /) // the server may not have seen the first one go yet
+  })
+})
+
 describe('requests on one connection', () => {
   it('sent ahead are answered in order', async () => {
     const { raw, pipeline } = await startSource()
@@ -203,6 +222,8 @@ it('names the setting when the port is in use', async () => {
       plain: true,
       tlsPort: 0,
       webSocket: true,
+      maxConnections: 20_000,
+      maxConnectionsPerAddress: 5000,
       maxBodyBytes: 1000,
       maxItems: 1,
       holdMs: 100,

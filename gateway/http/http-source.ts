@@ -23,6 +23,7 @@ import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
 import { type CertificateReader, certificateShownOn, readsNoCertificate } from '../auth/shown-certificate.ts'
+import { Doorkeeper } from '../doorkeeper.ts'
 import type { Peer } from '../mqtt/peer.ts'
 import { type WebSocketDoor, webSocketPath } from '../mqtt/web-socket-door.ts'
 import type { Pipeline } from '../pipeline-port.ts'
@@ -69,7 +70,6 @@ const timeouts = {
   keepAliveTimeout: 75_000,
   connectionsCheckingInterval: 2000,
 }
-const maxConnections = 20_000
 const roomBytes = 64 * 1024 * 1024
 const concurrentInflations = 2
 /** After the last answer, for clients to read theirs and go. */
@@ -85,6 +85,12 @@ export async function startHttpSource(http: Config['http'], options: HttpSourceO
   const room = new Room(Math.max(roomBytes, 2 * http.maxBodyBytes))
   const counts = new RequestCounts()
   counts.register(metrics, () => room.taken)
+  const refusedConnections = metrics.counter(
+    'fleetbridge_http_refused_connections_total',
+    'Connections that were closed before anything was read',
+    ['reason'],
+    [{ reason: 'too_many_connections' }, { reason: 'too_many_from_address' }],
+  )
   let drained: (() => void) | undefined
   const intake: Intake = {
     pipeline,
@@ -122,6 +128,8 @@ export async function startHttpSource(http: Config['http'], options: HttpSourceO
     app.get(webSocketPath, (request, reply) => answerApart(intake, request, reply, needsUpgrade()))
   await app.ready()
 
+  // Without a rate: a sensor that makes a connection for each reading is no flood.
+  const doorkeeper = new Doorkeeper({ ...http, connectRate: 'none' })
   const servers: Server[] = []
   const endings: (() => void)[] = []
   async function listenOn(server: Server | undefined, port: number, variable: string): Promise<number> {
@@ -132,7 +140,13 @@ export async function startHttpSource(http: Config['http'], options: HttpSourceO
         webSocketDoor.upgrade(request, socket, head, peerOf(request, door)),
       )
     const handshakes = server === secure ? new Handshakes(server) : undefined
-    const endWaiting = addresses.guard(server, (_address, socket) => {
+    const endWaiting = addresses.guard(server, (address, socket) => {
+      const refusal = doorkeeper.admit(address, performance.now())
+      if (refusal !== undefined) {
+        refusedConnections.inc({ reason: refusal })
+        return false
+      }
+      socket.once('close', () => doorkeeper.leave(address))
       handshakes?.begin(socket)
       return true
     })
@@ -222,7 +236,6 @@ function createSecure(options: ServerOptions, tls: TlsCertificates, handler: Req
 }
 
 function withLimits<Kind extends Server>(server: Kind): Kind {
-  server.maxConnections = maxConnections
   withExpectations(server)
   return server
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { addressKey } from '#platform/address-key.ts'
-import { Doorkeeper } from './doorkeeper.ts'
+import { Doorkeeper } from '../doorkeeper.ts'
 import { RawClient } from './testing/raw-client.ts'
 import { startTestSource } from './testing/source.ts'
 

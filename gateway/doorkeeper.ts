@@ -1,7 +1,7 @@
 import { addressKey } from '#platform/address-key.ts'
 import type { Config } from '#platform/config-schema.ts'
-import { windowsOf } from '../rate-limit/limits.ts'
-import { TokenBuckets } from '../rate-limit/token-buckets.ts'
+import { windowsOf } from './rate-limit/limits.ts'
+import { TokenBuckets } from './rate-limit/token-buckets.ts'
 
 /** Why a connection is closed before anything of it is read. */
 export type DoorRefusal = 'too_many_connections' | 'too_many_from_address' | 'connect_rate'
