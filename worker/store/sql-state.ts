@@ -31,3 +31,8 @@ export function isTransient(error: unknown): boolean {
   const state = sqlState(error)
   return state === '40P01' || state === '40001' || state === '55P03'
 }
+
+/** Another statement of the same transaction has failed, and its error says why. */
+export function isAbortedTransaction(error: unknown): boolean {
+  return sqlState(error) === '25P02'
+}

@@ -313,3 +313,11 @@ it('waits for writes in hand when it is closed, and then refuses', async () => {
   expect(await writing).toMatchObject({ stored: 1 })
   await expect(log.write(closing, eventOf('closing', [{ metric: 'm', value: 2 }]))).rejects.toThrow('closed')
 })
+
+it('the first write of a partition finds what another partition has stored already', async () => {
+  await using own = await database.open()
+  const event = eventOf('first-of-two', [{ metric: 'a', value: 1 }])
+  expect(await newLog().write(own, event)).toMatchObject({ stored: 1, duplicate: 0 })
+  // Its names are known now, so everything is sent at once, and the row of the offset is made when the insert has failed already.
+  expect(await newLog().write(own, event)).toMatchObject({ stored: 0, duplicate: 1 })
+})

@@ -8,7 +8,7 @@ import type { Partitions } from './partitions.ts'
 import { maxOrdinals, ReadingPlan, tooManyOrdinals } from './reading-plan.ts'
 import { readExisting, sendFreeReadings, sendLatest, sendReadings } from './readings.ts'
 import { type ResolvedNames, resolveCached, resolveNames } from './resolve-names.ts'
-import { isDanglingName, isMissingPartition, isRefusedRow } from './sql-state.ts'
+import { isAbortedTransaction, isDanglingName, isMissingPartition, isRefusedRow } from './sql-state.ts'
 import type { StoreOutcome } from './stream-slice.ts'
 
 /** What a write brings, after everything that needs no database was looked at. */
@@ -234,11 +234,15 @@ async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate
 
 type Resolved<Promises extends readonly Promise<unknown>[]> = { [Index in keyof Promises]: Awaited<Promises[Index]> }
 
-/** Waits for all queries that were sent together, so that none is left without somebody to hear its error; throws the first error. */
+/**
+ * Waits for all queries that were sent together, so that none is left without somebody to hear its error; throws the first error, but not the
+ * echo of another: a query that one of them sends later finds the transaction aborted, and stands before the one that did it.
+ */
 async function all<const Promises extends readonly Promise<unknown>[]>(
   promises: Promises,
 ): Promise<Resolved<Promises>> {
   const settled = await Promise.allSettled(promises)
-  for (const outcome of settled) if (outcome.status === 'rejected') throw outcome.reason
+  const errors = settled.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason as unknown)
+  if (errors.length > 0) throw errors.find((error) => !isAbortedTransaction(error)) ?? errors[0]
   return settled.map((outcome) => (outcome as PromiseFulfilledResult<unknown>).value) as Resolved<Promises>
 }
