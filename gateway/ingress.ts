@@ -23,7 +23,7 @@ export interface Ingress {
   /** True for one element of an HTTP array that was split: only an object will do, as in the whole array. */
   readonly arrayElement?: boolean
   /** What the limits on messages and bytes charge for it, where that is not one message of its own size. */
-  readonly charge?: Charge
+  readonly charge?: Charge | undefined
   /** Set by a source that has refused these bytes before: they are not decoded, but kept as a dead letter with this code. */
   readonly park?: ReasonCode
   /** True when a parked message is answered like a stored one (MQTT 3.1.1, QoS 0, fleet bodies over MQTT, Influx). */

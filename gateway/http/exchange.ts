@@ -204,7 +204,7 @@ export class Exchange implements Unanswered {
       const lane = new Lane()
       let charge: Charge = { messages: count, bytes: body.length }
       for (const [index, part] of split.parts.entries()) {
-        pipeline.push(new BatchMessage(this, index, { ...ingressOf(part, device, false), charge }, lane))
+        pipeline.push(new BatchMessage(this, index, ingressOf(part, device, false, charge), lane))
         charge = nothing
       }
     } else if (split === undefined) pipeline.push(new HttpMessage(this, 0, ingressOf(body, device, false)))
@@ -229,13 +229,13 @@ export class Exchange implements Unanswered {
   }
 
   /** All messages of a request arrived at once. */
-  #ingressMaker(): (payload: Buffer, device: string | undefined, arrayElement: boolean) => Ingress {
+  #ingressMaker(): (payload: Buffer, device: string | undefined, arrayElement: boolean, charge?: Charge) => Ingress {
     const { principal, topic, route } = this.#asked
     const isBatch = route.lines === true
     const contentType = this.request.headers['content-type']
     const ingestTimeUs = Date.now() * 1000
     const arrivedAtMs = performance.now()
-    return (payload, device, arrayElement) => ({
+    return (payload, device, arrayElement, charge) => ({
       principal,
       source: 'http',
       topic,
@@ -245,6 +245,7 @@ export class Exchange implements Unanswered {
       // Each has its own status, so a device outside the credential's pattern can be refused alone, but for the lines of a batch.
       fleetItem: isBatch && principal.fleet,
       arrayElement,
+      charge,
       acknowledgesParked: isBatch,
       ingestTimeUs,
       arrivedAtMs,
