@@ -53,6 +53,10 @@ describe('timestamps', () => {
     expect(decoded(`m x=1 ${timestamp}`)).toBe('bad_time')
   })
 
+  it('the name of the precision may be percent-encoded', () => {
+    expect(decoded('m x=1 1700000000', '/write?%70recision=s')).toEqual(['w m.x 1 1700000000000000'])
+  })
+
   it('a query says nothing over MQTT', () => {
     expect(decoded('m x=1', 'telegraf/a?precision=fortnight')).toEqual(['w m.x 1 undefined'])
   })

@@ -23,7 +23,8 @@ const precisions = new Map([
  */
 export function unitOfPrecision({ transport, topic }: CodecContext): number {
   const query = transport === 'http' ? topic.indexOf('?') : -1
-  if (query < 0) return 0
+  // The lines of a request all ask, and most have none; a name may be percent-encoded.
+  if (query < 0 || !(topic.includes('precision') || topic.includes('%'))) return 0
   const precision = new URLSearchParams(topic.slice(query)).get('precision') ?? ''
   const unit = precisions.get(precision)
   if (unit === undefined)
