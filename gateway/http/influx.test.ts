@@ -134,6 +134,18 @@ describe('a batch', () => {
     expect(pipeline.payloads).toEqual(['m n=1', 'm n=2'])
   })
 
+  it('comes from Telegraf compressed and in chunks', async () => {
+    const { url, pipeline } = await startSource()
+    const response = await fetch(url + telegraf, {
+      method: 'POST',
+      headers: { ...plain, authorization: `Token ${tokens.pump}`, 'content-encoding': 'gzip' },
+      body: new Blob([new Uint8Array(gzipSync(`${numbered(3)}\n`))]).stream(),
+      duplex: 'half',
+    })
+    expect(response.status).toBe(204)
+    expect(pipeline.payloads).toEqual(numbered(3).split('\n'))
+  })
+
   it('too large or of too many lines is 413: Telegraf sends its halves', async () => {
     const { post, pipeline } = await startSource({ maxItems: 2, maxBodyBytes: 1000 })
     expect((await post(telegraf, 'm n=1\nm n=2\nm n=3', plain)).status).toBe(413)
