@@ -6,7 +6,7 @@ export interface Envelope {
   readonly ingress: Ingress
   /**
    * Messages of one lane (an MQTT connection) keep their order, also while one of them is held at a limit.
-   * Undefined (HTTP): no order, and never held.
+   * Undefined (HTTP): no order, and never held. A batch over HTTP that has one answer is a lane, too: closed, it refuses what is left of it.
    */
   readonly lane: Lane | undefined
   /** performance.now() until which a limit may hold the message; past it, or when it is already past, the verdict is `refused`. Infinity: held until its turn. */

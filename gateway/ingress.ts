@@ -2,6 +2,11 @@ import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Source } from '#schema/telemetry-event.ts'
 import type { Principal } from './auth/principal.ts'
 
+export interface Charge {
+  readonly messages: number
+  readonly bytes: number
+}
+
 /** One message as it arrived: one PUBLISH, one element of an HTTP array, one line of NDJSON, one device of a fleet body. */
 export interface Ingress {
   readonly principal: Principal
@@ -17,6 +22,8 @@ export interface Ingress {
   readonly fleetItem: boolean
   /** True for one element of an HTTP array that was split: only an object will do, as in the whole array. */
   readonly arrayElement?: boolean
+  /** What the limits on messages and bytes charge for it, where that is not one message of its own size. */
+  readonly charge?: Charge | undefined
   /** Set by a source that has refused these bytes before: they are not decoded, but kept as a dead letter with this code. */
   readonly park?: ReasonCode
   /** True when a parked message is answered like a stored one (MQTT 3.1.1, QoS 0, fleet bodies over MQTT, Influx). */

@@ -237,18 +237,18 @@ const ingressOf = (job: Job): Ingress => job.envelope.ingress
 /** One message and its bytes, garbage too. Before a fleet credential's message is decoded, only the fleet and the tenant can pay. */
 function costsOfMessage(job: Job): readonly Cost[] {
   if (job.outcome !== undefined) return []
-  job.owed ??= [messageCost(job.envelope)]
+  job.owed ??= job.envelope.ingress.charge?.messages === 0 ? [] : [messageCost(job.envelope)]
   return job.owed
 }
 
-function messageCost({ ingress: { principal, payload } }: Envelope): Cost {
+function messageCost({ ingress: { principal, payload, charge } }: Envelope): Cost {
   return {
     tenant: principal.tenant,
     device: principal.fleet ? undefined : principal.device,
     fleet: principal.fleet ? principal.device : undefined,
-    messages: 1,
+    messages: charge?.messages ?? 1,
     readings: 0,
-    bytes: payload.length,
+    bytes: charge?.bytes ?? payload.length,
   }
 }
 

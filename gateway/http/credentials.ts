@@ -29,6 +29,14 @@ export function presentedBy(authorization: string | undefined): Presented {
   }
 }
 
+/** `?u=USER&p=TOKEN`, as writers for InfluxDB 1 may do. */
+export function presentedInQuery(url: string): Presented {
+  const query = url.indexOf('?')
+  if (query < 0) return nobody
+  const parameters = new URLSearchParams(url.slice(query))
+  return { token: parameters.get('p') ?? undefined, username: parameters.get('u') || undefined }
+}
+
 /** The user ends at the first colon, so a token may have some (RFC 7617 §2). */
 function basic(encoded: string): Presented {
   const text = Buffer.from(encoded, 'base64').toString('utf8')

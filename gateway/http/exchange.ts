@@ -3,11 +3,13 @@ import type { Log } from '#platform/log.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Principal } from '../auth/principal.ts'
-import type { Envelope } from '../envelope.ts'
-import type { Ingress } from '../ingress.ts'
+import { type Envelope, Lane } from '../envelope.ts'
+import type { Charge, Ingress } from '../ingress.ts'
+import { splitInfluxLines } from '../normalize/split-influx-lines.ts'
 import type { Pipeline } from '../pipeline-port.ts'
 import type { Verdict } from '../verdict.ts'
 import { acceptedOne, answerTo } from './answer.ts'
+import { answerToBatch, batchTaken } from './answer-batch.ts'
 import type { Inflated, Inflater } from './inflater.ts'
 import { type Answer, type ProblemOptions, problem } from './problem.ts'
 import type { RequestCounts } from './request-counts.ts'
@@ -184,6 +186,11 @@ export class Exchange implements Unanswered {
     const { maxItems, room, holdMs, pipeline } = this.#intake
     const split = this.#split(body)
     const count = split?.parts.length ?? 1
+    if (count === 0) {
+      this.#send(batchTaken) // only a batch can be empty: a client looks whether it may write
+      this.#release()
+      return undefined
+    }
     if (count > maxItems) return tooManyItems(maxItems)
     if (!room.has(count * messageBytes)) return noRoom // also when inflation has brought more than there was room for
     this.#hold(count * messageBytes)
@@ -193,7 +200,14 @@ export class Exchange implements Unanswered {
     this.#timer = setTimeout(holdOver, holdMs, this)
     const ingressOf = this.#ingressMaker()
     const { device } = this.#asked
-    if (split === undefined) pipeline.push(new HttpMessage(this, 0, ingressOf(body, device, false)))
+    if (split?.kind === 'batch') {
+      const lane = new Lane()
+      let charge: Charge = { messages: count, bytes: body.length }
+      for (const [index, part] of split.parts.entries()) {
+        pipeline.push(new BatchMessage(this, index, ingressOf(part, device, false, charge), lane))
+        charge = nothing
+      }
+    } else if (split === undefined) pipeline.push(new HttpMessage(this, 0, ingressOf(body, device, false)))
     else if (split.kind === 'fleet')
       for (const [index, { key, value }] of split.parts.entries())
         pipeline.push(new HttpMessage(this, index, ingressOf(value, key, false)))
@@ -205,6 +219,7 @@ export class Exchange implements Unanswered {
 
   #split(body: Buffer): Split | undefined {
     const { route, principal } = this.#asked
+    if (route.lines === true) return { kind: 'batch', parts: splitInfluxLines(body, this.#intake.maxItems) }
     if (!route.splits) return undefined
     return splitBody(body, {
       contentType: this.request.headers['content-type'],
@@ -214,21 +229,24 @@ export class Exchange implements Unanswered {
   }
 
   /** All messages of a request arrived at once. */
-  #ingressMaker(): (payload: Buffer, device: string | undefined, arrayElement: boolean) => Ingress {
-    const { principal, topic } = this.#asked
+  #ingressMaker(): (payload: Buffer, device: string | undefined, arrayElement: boolean, charge?: Charge) => Ingress {
+    const { principal, topic, route } = this.#asked
+    const isBatch = route.lines === true
     const contentType = this.request.headers['content-type']
     const ingestTimeUs = Date.now() * 1000
     const arrivedAtMs = performance.now()
-    return (payload, device, arrayElement) => ({
+    return (payload, device, arrayElement, charge) => ({
       principal,
       source: 'http',
       topic,
       contentType,
       payload,
       device,
-      fleetItem: false, // each has its own status, so a device outside the credential's pattern can be refused alone
+      // Each has its own status, so a device outside the credential's pattern can be refused alone, but for the lines of a batch.
+      fleetItem: isBatch && principal.fleet,
       arrayElement,
-      acknowledgesParked: false,
+      charge,
+      acknowledgesParked: isBatch,
       ingestTimeUs,
       arrivedAtMs,
     })
@@ -245,6 +263,10 @@ export class Exchange implements Unanswered {
     clearTimeout(this.#timer)
     const id = uuidV7()
     const verdicts = this.#verdicts as Verdict[]
+    if (this.#asked.route.lines === true) {
+      this.#send(answerToBatch(verdicts, id))
+      return
+    }
     const isOne = verdicts.length === 1 && verdicts[0]?.kind === 'stored'
     const answer = isOne ? { status: 202, headers: json, body: acceptedOne(id) } : answerTo(verdicts, id)
     this.#send(answer.status === 202 && this.#asked.route.emptyAnswer ? emptyOk : answer)
@@ -289,8 +311,8 @@ export class Exchange implements Unanswered {
 class HttpMessage implements Envelope {
   readonly ingress: Ingress
   /** No order among requests, and never held: a client is told at once. */
-  readonly lane = undefined
-  readonly holdUntilMs = 0
+  readonly lane: Lane | undefined = undefined
+  readonly holdUntilMs: number = 0
   readonly #exchange: Exchange
   readonly #index: number
 
@@ -305,6 +327,22 @@ class HttpMessage implements Envelope {
   }
 }
 
+/**
+ * One line of a batch. The first pays for all. When a limit refuses one, the lane is closed and those behind it are refused, too: were each to
+ * pay for itself, a batch above the limit would be sent again for ever, its first lines using up what the others wait for.
+ */
+class BatchMessage extends HttpMessage {
+  override readonly lane: Lane
+  /** Long past, but not 0, which would leave the lane open. */
+  override readonly holdUntilMs = 1
+
+  constructor(exchange: Exchange, index: number, ingress: Ingress, lane: Lane) {
+    super(exchange, index, ingress)
+    this.lane = lane
+  }
+}
+
+const nothing: Charge = { messages: 0, bytes: 0 }
 const json = { 'content-type': 'application/json' }
 const emptyOk: Answer = { status: 200, headers: {}, body: '' }
 

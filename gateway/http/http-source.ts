@@ -31,6 +31,7 @@ import { onClientError } from './client-error.ts'
 import type { Intake } from './exchange.ts'
 import { Inflater } from './inflater.ts'
 import { type Door, stoppingRefusal, takeIn } from './login.ts'
+import { type Probe, probes } from './probes.ts'
 import { type Answer, problem } from './problem.ts'
 import { RequestCounts } from './request-counts.ts'
 import { respond } from './respond.ts'
@@ -124,6 +125,7 @@ export async function startHttpSource(http: Config['http'], options: HttpSourceO
   }
   const { app, plain, secure } = createApp(intake, http.plain, tls, serverOptions)
   for (const route of routes) addRoute(app, route, door)
+  for (const probe of probes) addProbe(app, probe, intake)
   if (webSocketDoor !== undefined)
     app.get(webSocketPath, (request, reply) => answerApart(intake, request, reply, needsUpgrade()))
   await app.ready()
@@ -267,6 +269,22 @@ function addRoute(app: FastifyInstance, route: Route, door: Door): void {
       answerApart(intake, request, reply, answer, pattern)
     },
   })
+}
+
+function addProbe(app: FastifyInstance, { pattern, answer }: Probe, intake: Intake): void {
+  app.route({
+    method: METHODS.filter((method) => method !== 'CONNECT'),
+    url: pattern,
+    handler(request, reply) {
+      const isRead = request.method === 'GET' || request.method === 'HEAD'
+      answerApart(intake, request, reply, isRead ? answer : onlyRead(), pattern)
+    },
+  })
+}
+
+function onlyRead(): Answer {
+  const detail = 'there is only something to read here, with GET or HEAD'
+  return problem('protocol_error', { detail, id: uuidV7(), status: 405, headers: { allow: 'GET, HEAD' } })
 }
 
 const allow = 'OPTIONS, POST'

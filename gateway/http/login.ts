@@ -5,7 +5,7 @@ import type { Authenticator, AuthRefusal, Presented } from '../auth/authenticato
 import { isGuessable, type LoginGuard } from '../auth/login-guard.ts'
 import type { Principal } from '../auth/principal.ts'
 import { type CertificateReader, certificateShownOn } from '../auth/shown-certificate.ts'
-import { presentedBy } from './credentials.ts'
+import { presentedBy, presentedInQuery } from './credentials.ts'
 import { Exchange, type Intake, noRoom, type Refusal, requestBytes, type Unanswered } from './exchange.ts'
 import { problem } from './problem.ts'
 import { respond } from './respond.ts'
@@ -163,11 +163,15 @@ class Login implements Unanswered {
 /** A certificate counts when nothing else is shown. Not a browser's: it shows the user's certificate for whatever page it is on. */
 function presentedIn(
   { route, token }: Target,
-  { headers, socket }: IncomingMessage,
+  { headers, socket, url = '' }: IncomingMessage,
   clientCertificateOf: CertificateReader,
 ): Presented {
   if (route.tokenInPath) return { secret: token }
   const { authorization, origin } = headers
+  if (route.queryCredentials === true && authorization === undefined) {
+    const { token: secret, username } = presentedInQuery(url)
+    if (secret !== undefined) return { secret, username }
+  }
   if (authorization === undefined && origin === undefined)
     return { certificate: certificateShownOn(socket, clientCertificateOf) }
   const presented = presentedBy(authorization)

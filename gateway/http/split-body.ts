@@ -5,6 +5,7 @@ import { fleetMembers, type JsonMember, splitArray } from '../normalize/split-js
 export type Split =
   | { readonly kind: 'array'; readonly parts: readonly Buffer[] }
   | { readonly kind: 'lines'; readonly parts: readonly Buffer[] }
+  | { readonly kind: 'batch'; readonly parts: readonly Buffer[] }
   | { readonly kind: 'fleet'; readonly parts: readonly JsonMember[] }
 
 export interface SplitOptions {

@@ -2,6 +2,7 @@ import type { Codec } from './codec.ts'
 import type { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
 import { fleetBodyOf, genericCodec, ownCodec } from './generic.ts'
+import { influxLineCodec, isInfluxLine } from './influx-line.ts'
 import { isObject } from './json.ts'
 import { hasForeignCharset, mediaTypeOf } from './media-type.ts'
 import { isOwnForm } from './own-form.ts'
@@ -21,6 +22,7 @@ export function chooseCodec(input: CodecInput): Codec {
   if (transport === 'http' && hasForeignCharset(contentType))
     throw new DecodeError('unsupported', `content type ${quoted(contentType ?? '')}: text must be UTF-8`)
   if (isThingsboard(input.context)) return thingsboardCodec
+  if (isInfluxLine(input.context)) return influxLineCodec
   if (transport === 'http' && !genericTypes.has(mediaTypeOf(contentType) ?? '')) return chooseUndeclared(input)
   return input.isDocument() ? chooseByShape(input) : genericCodec
 }

@@ -6,7 +6,7 @@ import { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
 
 /** Files of cases/, by the name of the codec that they are about. */
-const caseFiles = ['own', 'generic', 'seed', 'thingsboard']
+const caseFiles = ['own', 'generic', 'seed', 'thingsboard', 'influx-line']
 
 /** One message and what it means; ids and sources say where it was seen. */
 interface Case {

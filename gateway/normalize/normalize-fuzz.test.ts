@@ -71,6 +71,8 @@ const topic = fc.oneof(
     '/v1/telemetry',
     '/v1/devices/%zz/telemetry?x=1',
     '/api/v1/x/telemetry',
+    '/api/v2/write?precision=ms',
+    'telegraf/x',
   ),
   fc.string(),
 )

@@ -28,7 +28,8 @@ export function timeOfMilliseconds(value: unknown): number | undefined {
   return believed(finite(value) * 1000)
 }
 
-function believed(timeUs: number): number | undefined {
+/** A time of a clock that was set, in whole microseconds. */
+export function believed(timeUs: number): number | undefined {
   const whole = Math.round(timeUs)
   return whole >= firstBelievedUs && whole < endOfBelievedUs ? whole : undefined
 }

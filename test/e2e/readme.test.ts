@@ -93,6 +93,11 @@ it('docs/http.md: its lines as written are answered as it says', async () => {
     `npx fleetbridge sql "SELECT device, metric, value FROM telemetry WHERE metric = 'n' ORDER BY value"`,
   )
   for (const value of [1, 3, 4, 5, 6, 7, 8, 9]) expect(rows).toMatch(new RegExp(` n +${value}`))
+  expect(stdout.match(/204$/gm)).toHaveLength(3)
+  const lines = await shell(
+    `npx fleetbridge sql "SELECT metric, value, flag FROM telemetry WHERE device = 'page-http' AND metric LIKE 'boiler.%'"`,
+  )
+  for (const row of [/temperature,room=cellar +61\.5/, /on,room=cellar .*true/, /flow +7/]) expect(lines).toMatch(row)
 })
 
 it('docs/mqtt.md: its lines as written work', async () => {
