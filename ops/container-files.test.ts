@@ -225,3 +225,15 @@ function withoutScheme(address: string | number | undefined): string {
 function seconds(text: string | undefined): number {
   return Number(/^(\d+)s$/.exec(text ?? '')?.[1])
 }
+
+it('docs/deploy.md names services, commands, variables and pages that exist', () => {
+  const page = readText('docs/deploy.md')
+  for (const [, service] of page.matchAll(/docker compose (?:exec|run --rm|up -d --no-deps) ([a-z]+(?:-\d)?)/g))
+    expect(compose.services).toHaveProperty(service as string)
+  for (const [, variable] of page.matchAll(/`((?:MQTT|HTTP|FRONT|POSTGRES|REDIS)_[A-Z]+)`/g))
+    expect(envFile.has(variable as string), variable).toBe(true)
+  for (const [setting] of page.matchAll(/BRIDGE_(?!SCHEMA)[A-Z_]+/g))
+    expect(settings.map(({ env }) => env)).toContain(setting)
+  for (const [, target] of page.matchAll(/\]\(([^)#:]+)\)/g))
+    expect(existsSync(repositoryFile(`docs/${target}`)), target).toBe(true)
+})
