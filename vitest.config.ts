@@ -10,7 +10,7 @@ export default defineConfig({
         test: {
           ...shared,
           name: 'unit',
-          include: ['{cli,gateway,worker,schema,simulator,platform,docs,bench}/**/*.test.ts'],
+          include: ['{cli,gateway,worker,schema,simulator,platform,docs,bench,ops}/**/*.test.ts'],
           exclude: ['**/*.real.test.ts', '**/node_modules/**'],
           maxWorkers: 3, // most of their time is waiting
           sequence: { groupOrder: 1 },
