@@ -13,6 +13,7 @@ function decoded(topic: string, body: string, transport: 'mqtt' | 'http' = 'mqtt
     device: undefined,
     fleet: true,
     arrayElement: false,
+    arrivalUs: 1_768_478_400_000_000,
   })
   try {
     const codec = chooseCodec(input)
