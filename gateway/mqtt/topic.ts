@@ -42,7 +42,9 @@ export function useOfTopic(name: string, principal: Principal, open?: OpenMode):
     return third === 'telemetry' && segments.length === 3 ? 'fleet_body' : 'telemetry'
   }
   if (first === 'v1' && ((second === 'devices' && third === 'me') || second === 'gateway')) return 'telemetry'
-  if (principal.fleet && !isAnonymous(principal) && !name.startsWith('$')) return 'telemetry'
+  // The shadow of AWS IoT is the one format whose topics begin with $; the others are a server's own (MQTT 5.0 §4.7.2).
+  const isPlain = !name.startsWith('$') || (first === '$aws' && second === 'things')
+  if (principal.fleet && !isAnonymous(principal) && isPlain) return 'telemetry'
   const isOurs = first === '$SYS' || first === '$share'
   return open === undefined || isOurs || segments.length > maxInsideLevels ? 'not_allowed' : 'general'
 }

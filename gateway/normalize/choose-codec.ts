@@ -1,4 +1,6 @@
+import { chirpstackCodec, isChirpstackEvent } from './chirpstack.ts'
 import type { Codec } from './codec.ts'
+import { codecByTopic } from './codec-by-topic.ts'
 import type { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
 import { fleetBodyOf, genericCodec, ownCodec } from './generic.ts'
@@ -8,7 +10,8 @@ import { hasForeignCharset, mediaTypeOf } from './media-type.ts'
 import { isOwnForm } from './own-form.ts'
 import { quoted } from './quote.ts'
 import { isSeedForm, seedCodec } from './seed.ts'
-import { isThingsboard, thingsboardCodec } from './thingsboard.ts'
+import { senmlCodec } from './senml.ts'
+import { isTheThingsStackEvent, theThingsStackCodec } from './the-things-stack.ts'
 
 /** What an HTTP body may be declared as when nothing else says its format. */
 const genericTypes = new Set(['application/json', 'application/x-ndjson', 'text/plain', ''])
@@ -21,22 +24,33 @@ export function chooseCodec(input: CodecInput): Codec {
   const { transport, contentType } = input.context
   if (transport === 'http' && hasForeignCharset(contentType))
     throw new DecodeError('unsupported', `content type ${quoted(contentType ?? '')}: text must be UTF-8`)
-  if (isThingsboard(input.context)) return thingsboardCodec
+  const byTopic = codecByTopic(input)
+  if (byTopic !== undefined) return byTopic
   if (isInfluxLine(input.context)) return influxLineCodec
+  if (contentType !== undefined && mediaTypeOf(contentType) === 'application/senml+json') return senmlCodec
   if (transport === 'http' && !genericTypes.has(mediaTypeOf(contentType) ?? '')) return chooseUndeclared(input)
   return input.isDocument() ? chooseByShape(input) : genericCodec
 }
 
 function chooseByShape(input: CodecInput): Codec {
   const first = firstObject(input)
-  if (isSeedForm(first)) return seedCodec
+  const byShape = codecByShape(first)
+  if (byShape !== undefined) return byShape
   return isObject(first) && isOwnForm(first) ? ownCodec : genericCodec
+}
+
+/** Forms whose keys give them away. */
+function codecByShape(first: unknown): Codec | undefined {
+  if (isSeedForm(first)) return seedCodec
+  if (isTheThingsStackEvent(first)) return theThingsStackCodec
+  return isChirpstackEvent(first) ? chirpstackCodec : undefined
 }
 
 /** A form that is known by its shape needs no content type: the earlier engine's clients may well declare another. */
 function chooseUndeclared(input: CodecInput): Codec {
   try {
-    if (input.isDocument() && isSeedForm(firstObject(input))) return seedCodec
+    const byShape = input.isDocument() ? codecByShape(firstObject(input)) : undefined
+    if (byShape !== undefined) return byShape
   } catch (error) {
     if (!(error instanceof DecodeError)) throw error
   }

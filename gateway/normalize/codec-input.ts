@@ -15,6 +15,8 @@ export interface CodecContext {
   readonly fleet: boolean
   /** One element of an array that was split: only an object will do. */
   readonly arrayElement: boolean
+  /** When it arrived, in microseconds, for times that are relative to now. */
+  readonly arrivalUs: number
 }
 
 /** One message for the codecs. Text and JSON are made once, when the first of them asks, so choosing a codec by the shape of a body costs no second parse. */

@@ -13,6 +13,7 @@ function decoded(topic: string, body: string, transport: 'mqtt' | 'http' = 'mqtt
     device: undefined,
     fleet: true,
     arrayElement: false,
+    arrivalUs: 1_768_478_400_000_000,
   })
   try {
     const codec = chooseCodec(input)
@@ -131,5 +132,20 @@ describe('generic form', () => {
     ['things/t1/sensors/s1', '5', ['generic', 't1 sensors.s1 5']],
   ])('on %s: %s', (topic, body, expected) => {
     expect(decoded(topic, body)).toEqual(expected)
+  })
+})
+
+describe('topics of device families', () => {
+  it.each([
+    ['devices/d1/tele/SENSOR', '5', 'generic'],
+    ['devices/d1/online', 'true', 'generic'],
+    ['devices/d1/status', 'online', 'generic'],
+    ['home/tele/x/SENSOR', '5', 'tasmota'],
+    ['home/status', 'busy', 'generic'],
+    ['zigbee2mqttx/a', '5', 'generic'],
+    ['shellies/a/events/rpc', '{}', 'shelly-gen2'],
+    ['spBv1.0/g/NDATA/n/online', 'x', 'generic'],
+  ])('%s with %s is %s', (topic, body, codec) => {
+    expect(decoded(topic, body)[0]).toBe(codec)
   })
 })

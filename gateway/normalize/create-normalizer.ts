@@ -77,6 +77,7 @@ class MessageNormalizer implements Normalizer {
       device: named,
       fleet: principal.fleet,
       arrayElement: ingress.arrayElement === true,
+      arrivalUs: ingress.ingestTimeUs,
     })
     const codec = chooseCodec(input)
     const decoded = codec.decode(input)

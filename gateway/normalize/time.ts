@@ -21,12 +21,50 @@ export function timeOf(value: unknown): number | undefined {
   return believed(timeUs)
 }
 
+/** As `timeOf`, for a field that may be missing. */
+export function optionalTimeOf(value: unknown): number | undefined {
+  return value === undefined ? undefined : timeOf(value)
+}
+
 /** A time field that is always milliseconds, and always a number. */
 export function timeOfMilliseconds(value: unknown): number | undefined {
   if (value === null || value === undefined) return undefined
   if (typeof value !== 'number') throw new DecodeError('bad_time', `a time of milliseconds cannot be ${kindOf(value)}`)
   return believed(finite(value) * 1000)
 }
+
+/**
+ * A time field whose format fixes the unit: a number, or a text of digits.
+ * @param unitUs microseconds in one of it
+ */
+export function timeOfUnit(value: unknown, unitUs: number): number | undefined {
+  if (value === undefined || value === null || value === '') return undefined
+  if (typeof value === 'number') return believed(finite(value) * unitUs)
+  if (typeof value !== 'string') throw new DecodeError('bad_time', `a time cannot be ${kindOf(value)}`)
+  if (!numberText.test(value)) throw new DecodeError('bad_time', `cannot read the time ${quoted(value)}`)
+  return believed(finite(Number(value)) * unitUs)
+}
+
+/** A time field that is a date with time, or milliseconds. */
+export function timeOfMillisecondsOrText(value: unknown): number | undefined {
+  return typeof value === 'string' && !numberText.test(value) ? timeOf(value) : timeOfUnit(value, 1000)
+}
+
+/** A time that is told as seconds from a moment, before it if negative. */
+export function offsetFrom(momentUs: number, seconds: number): number | undefined {
+  return believed(momentUs + seconds * 1e6)
+}
+
+/** A date with time that says its zone; undefined for every other, and for what cannot be read. */
+export function zonedTimeOf(value: unknown): number | undefined {
+  if (typeof value !== 'string' || !zone.test(value.slice(zoneStart))) return undefined
+  const timeUs = textUs(value)
+  return Number.isNaN(timeUs) ? undefined : believed(timeUs)
+}
+
+/** The first place after `hh:mm:ss`. */
+const zoneStart = 19
+const zone = /(?:Z|[+-]\d\d:?\d\d)$/
 
 /** A time of a clock that was set, in whole microseconds. */
 export function believed(timeUs: number): number | undefined {
