@@ -14,6 +14,7 @@ function decoded(payload: string | Buffer, topic = '/api/v2/write'): string[] | 
     transport: topic.startsWith('/') ? 'http' : 'mqtt',
     topic,
     contentType: undefined,
+    arrivalUs: 0,
     transportDevice: 'w',
     device: undefined,
     fleet: false,
