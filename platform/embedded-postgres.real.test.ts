@@ -118,7 +118,7 @@ it('goes on with the server of a killed parent', async () => {
   expect(next.pid).toBe(killed.pid)
   expect(await ask(next.databaseUrl, 'SELECT seven FROM kept')).toEqual([{ seven: 7 }])
   await next.close()
-  // The server was nobody's child any more: it is gone once the system's first process has taken notice.
+  // pg_ctl looks for the pid file, which goes a moment before the process.
   await vi.waitFor(() => expect(isAlive(killed.pid), 'and stops it in the end').toBe(false))
 })
 
