@@ -1,11 +1,11 @@
 import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { stat } from 'node:fs/promises'
 import { createSecureContext, type SecureContextOptions, type Server, type TlsOptions } from 'node:tls'
 import type { Config } from './config-schema.ts'
 import { BridgeError } from './errors.ts'
 import { type Handle, handleOf } from './handle.ts'
 import type { Log } from './log.ts'
+import { watchFiles } from './watched-files.ts'
 
 /** Whose client certificates are good, and the files that say so. */
 export interface ClientAuthorities {
@@ -80,15 +80,9 @@ export async function startTlsCertificates(
     log.info({ certFile, until: material.certificate.validTo }, 'TLS files were read again')
     warnOfAge(material, certFile, log)
   }
-  const watch = watchFiles(files, pollMs, async () => {
-    try {
-      await use()
-    } catch (error) {
-      log.error({ err: error }, 'new TLS files cannot be used: those before stay in use')
-    }
-  })
+  const watched = await watchFiles(files, use, { log, pollMs, standStill: true })
   return {
-    ...handleOf(async () => watch.stop()),
+    ...handleOf(async () => watched.close()),
     serverOptions: () => ({
       ...contextOf(current),
       requestCert: authorities !== undefined,
@@ -165,44 +159,4 @@ function warnOfAge({ certificate }: Material, certFile: string, log: Log): void 
       { certFile, from: certificate.validFrom, until: certificate.validTo },
       'our TLS certificate is not valid today: clients will refuse it',
     )
-}
-
-/**
- * Calls after a change of any of the files, once they have stood still for a poll: certificate and key are written one after the other. Polling
- * sees what watching misses: a file put in place by a rename, the links that Kubernetes swaps, network mounts.
- */
-function watchFiles(files: readonly string[], pollMs: number, onChange: () => Promise<void>): { stop(): void } {
-  let used: string | undefined
-  let before: string | undefined
-  let isLooking = false
-  async function look(): Promise<void> {
-    const marks = await Promise.all(files.map(markOf))
-    const now = marks.join()
-    used ??= now
-    if (now !== used && now === before) {
-      used = now
-      await onChange()
-    }
-    before = now
-  }
-  const poll = () => {
-    if (isLooking) return
-    isLooking = true
-    void look().finally(() => {
-      isLooking = false
-    })
-  }
-  poll()
-  const timer = setInterval(poll, pollMs)
-  timer.unref()
-  return { stop: () => clearInterval(timer) }
-}
-
-async function markOf(file: string): Promise<string> {
-  try {
-    const { ino, size, mtimeMs, ctimeMs } = await stat(file)
-    return `${ino}:${size}:${mtimeMs}:${ctimeMs}`
-  } catch (error) {
-    return `${(error as NodeJS.ErrnoException).code}`
-  }
 }

@@ -4,7 +4,7 @@ import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
-import { watchFiles } from './watched-files.ts'
+import { watchFiles } from '#platform/watched-files.ts'
 
 type Configured = Config['auth']['clientCas']
 
@@ -51,7 +51,7 @@ export async function startClientAuthorities(
       for (const [fingerprint, authority] of before) authority.trusted = authorities.get(fingerprint) === authority
       onChange()
     },
-    log,
+    { log },
   )
   return {
     ...handleOf(async () => watched.close()),

@@ -4,11 +4,11 @@ import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
+import { watchFiles } from '#platform/watched-files.ts'
 import type { AuthRefusal } from './authenticator.ts'
 import { KnownPrincipal } from './credential.ts'
 import { type JwtKey, readJwtKeys } from './jwt-keys.ts'
 import type { DeviceDirectory, KnownDevice } from './known-device.ts'
-import { watchFiles } from './watched-files.ts'
 
 type Answer = JwtPrincipal | AuthRefusal
 type IssuerConfig = Config['auth']['jwt'][number]
@@ -55,7 +55,9 @@ export async function startJwtLogin(
 ): Promise<JwtLogin> {
   const issuers: Issuer[] = []
   for (const [index, issuer] of config.entries()) issuers.push({ ...issuer, keys: await firstKeys(issuer, index) })
-  const watched = await Promise.all(issuers.map((issuer) => watchFiles([issuer.keysFile], () => reload(issuer), log)))
+  const watched = await Promise.all(
+    issuers.map((issuer) => watchFiles([issuer.keysFile], () => reload(issuer), { log })),
+  )
   /** By SHA-256 of the token; oldest first. Ends with the token, its key or its device. */
   const verified = new Map<string, JwtPrincipal>()
   let inHand = 0
