@@ -2,8 +2,8 @@ import { createConnection, type Socket } from 'node:net'
 import { parseArgs } from 'node:util'
 import { Framer } from '#gateway/mqtt/frame.ts'
 import { packetType } from '#gateway/mqtt/packet-types.ts'
+import { freePort } from '#test/servers/free-port.ts'
 import { startPostgres } from '#test/servers/postgres.ts'
-import { freePort } from '#test/servers/server-process.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 
 /**

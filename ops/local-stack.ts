@@ -1,7 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { accepts, freePort, needProgram, startServerProcess } from '#test/servers/server-process.ts'
+import { freePort } from '#test/servers/free-port.ts'
+import { accepts, needProgram, startServerProcess } from '#test/servers/server-process.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 import { readText } from './container-files.ts'
 

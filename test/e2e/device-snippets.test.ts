@@ -9,7 +9,8 @@ import { type Platform, platforms, type SnippetFacts, snippetFor } from '#cli/sn
 import { hostileDevices, plainFacts, tlsFacts } from '#cli/snippets/testing/facts.ts'
 import { arduinoHeaders, espIdfHeaders } from '#cli/snippets/testing/headers.ts'
 import { quoted } from '#platform/shell-word.ts'
-import { freePort, needProgram } from '#test/servers/server-process.ts'
+import { freePort } from '#test/servers/free-port.ts'
+import { needProgram } from '#test/servers/server-process.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 
 const execute = promisify(execFile)

@@ -5,7 +5,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { freePort, needProgram } from '#test/servers/server-process.ts'
+import { freePort } from '#test/servers/free-port.ts'
+import { needProgram } from '#test/servers/server-process.ts'
 import { BridgeProcess } from '#test/stack/process.ts'
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url))

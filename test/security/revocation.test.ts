@@ -1,6 +1,6 @@
 import mqtt, { type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, expect, inject, it, vi } from 'vitest'
-import { freePort } from '#test/servers/server-process.ts'
+import { freePort } from '#test/servers/free-port.ts'
 import { BridgeProcess } from '#test/stack/process.ts'
 import { Stack } from '#test/stack/stack.ts'
 

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freePort } from './free-port.ts'
 import { kafkaJars } from './kafka-jars.ts'
-import { accepts, freePort, needProgram, run, type ServerProcess, startServerProcess } from './server-process.ts'
+import { accepts, needProgram, run, type ServerProcess, startServerProcess } from './server-process.ts'
 
 export interface KafkaServer extends ServerProcess {
   /** host:port */

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { findPostgresBinaries } from '#platform/embedded-postgres-binaries.ts'
 import { findPostgresRunner } from '#platform/embedded-postgres-runner.ts'
-import { freePort, type ServerProcess, startServerProcess } from './server-process.ts'
+import { freePort } from './free-port.ts'
+import { type ServerProcess, startServerProcess } from './server-process.ts'
 
 export interface PostgresServer extends ServerProcess {
   readonly url: string

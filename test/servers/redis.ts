@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { accepts, freePort, run, type ServerProcess, startServerProcess } from './server-process.ts'
+import { freePort } from './free-port.ts'
+import { accepts, run, type ServerProcess, startServerProcess } from './server-process.ts'
 
 export interface RedisServer extends ServerProcess {
   readonly url: string

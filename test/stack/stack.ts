@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { addDevices, addFleetCredential } from '#cli/registry.ts'
 import { addAdminToken } from '#gateway/admin/registry/admin-tokens.ts'
+import { freePort } from '#test/servers/free-port.ts'
 import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
-import { freePort } from '#test/servers/server-process.ts'
 import { BridgeProcess, run } from './process.ts'
 
 export interface StackOptions {
