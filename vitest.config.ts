@@ -1,6 +1,12 @@
 import { defineConfig } from 'vitest/config'
 
-const shared = { testTimeout: 30_000, hookTimeout: 120_000, restoreMocks: true }
+const shared = {
+  testTimeout: 30_000,
+  hookTimeout: 120_000,
+  restoreMocks: true,
+  setupFiles: ['test/patience.ts'],
+  expect: { poll: { timeout: 10_000 } },
+}
 
 /** `unit` needs no server; `real` runs against Kafka, Redis and Postgres, which test/servers brings up or takes from the environment. */
 export default defineConfig({

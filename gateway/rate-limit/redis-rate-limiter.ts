@@ -4,8 +4,6 @@ import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
-import { type Rule, rulesOf } from './limits.ts'
-import type { Cost, RateLimiter, Wait } from './rate-limiter.ts'
 import {
   type AwayReason,
   addressOf,
@@ -14,7 +12,9 @@ import {
   closeRedis,
   createRedis,
   within,
-} from './redis-connection.ts'
+} from '#platform/redis-connection.ts'
+import { type Rule, rulesOf } from './limits.ts'
+import type { Cost, RateLimiter, Wait } from './rate-limiter.ts'
 import { readScript, runScript } from './redis-script.ts'
 import { takeCall, waitsOf } from './redis-take.ts'
 import { TokenBuckets } from './token-buckets.ts'

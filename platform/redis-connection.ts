@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { Redis } from 'ioredis'
-import { BridgeError } from '#platform/errors.ts'
+import { BridgeError } from './errors.ts'
 
 /** Why the local share answered: no connection, no answer in time, or an answer that is an error (OOM, READONLY, …). */
 export type AwayReason = 'unreachable' | 'timeout' | 'error'
