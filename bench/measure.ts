@@ -1,8 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { cpuUsOf, machineCpuUs } from '#platform/process-cpu.ts'
 import type { Report } from '#simulator/report.ts'
 import type { LoadMessage, LoadOptions } from './load.ts'
-import { cpuUsOf, machineCpuUs } from './process-cpu.ts'
 
 const loadScript = fileURLToPath(new URL('./load.ts', import.meta.url))
 
