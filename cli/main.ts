@@ -1,6 +1,7 @@
 import { Socket } from 'node:net'
 import { Command, CommanderError } from 'commander'
 import { createAdminTokensCommand } from './admin-tokens.ts'
+import { createAuditCommand } from './audit.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDevicesCommand } from './devices.ts'
 import { reportError } from './failure.ts'
@@ -39,6 +40,7 @@ for (const command of [
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',
   ),
+  createAuditCommand(),
 ])
   program.addCommand(inheriting(command, program))
 

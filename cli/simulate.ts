@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import pg from 'pg'
 import { loadConfig } from '#platform/config.ts'
@@ -14,14 +14,16 @@ import { withDatabase } from './database.ts'
 import { findInstance } from './instance.ts'
 import { print, printJson } from './output.ts'
 import { addDevices } from './registry.ts'
+import { builtInScenarios, runScenario, type ScenarioFlags } from './simulate/run-scenario.ts'
 
 interface Flags {
-  readonly devices: number
-  readonly rate: number
-  readonly duration: number
+  readonly scenario?: string
+  readonly devices?: number
+  readonly rate?: number
+  readonly duration?: number
   readonly mqtt?: true
   readonly http?: true
-  readonly url?: URL
+  readonly url?: readonly URL[]
   readonly csv?: string
   readonly databaseUrl?: string
   readonly readings: number
@@ -31,18 +33,28 @@ interface Flags {
   readonly drain: number
   readonly settle: number
   readonly verify: boolean
-  readonly json?: true
+  readonly workers: number
+  readonly journal?: string
+  readonly html?: string
+  readonly ca?: string
+  readonly cleanup?: true
+  readonly json?: true | string
 }
 
 export function createSimulateCommand(): Command {
   return new Command('simulate')
-    .description('send numbered readings at a steady rate, then compare every acknowledged one with the rows')
+    .description('let devices send numbered readings, then compare every acknowledged one with the rows')
+    .option('--scenario <name>', `a fleet as a file describes it, or one of ${builtInScenarios().join(', ')}`)
     .addOption(new Option('--mqtt', 'send over MQTT, a connection a device (the default)').conflicts('http'))
     .addOption(new Option('--http', 'send over HTTP, a request a message'))
-    .option('--devices <count>', 'devices to register; their ids begin with sim-<run>-', whole(1, 100_000), 200)
-    .option('--rate <messages>', 'messages a second, all devices together, whatever the answers do', above0, 2000)
-    .option('--duration <time>', 'how long to send: 500ms, 30s, 5m, 1h', duration, 30_000)
-    .option('--url <url>', 'mqtt://host:port or http://host:port; the running instance when absent', url)
+    .option('--devices <count>', 'devices to register (200); their ids begin with sim-<run>-', whole(1, 100_000))
+    .option('--rate <messages>', 'messages a second, all devices together, whatever the answers do (2000)', above0)
+    .option('--duration <time>', 'how long to send: 500ms, 30s, 5m, 1h (30s)', duration)
+    .option(
+      '--url <url>',
+      'mqtt://host:port or http://host:port; for a scenario also mqtts, ws, wss and https, once for each; the running instance when absent',
+      url,
+    )
     .option('--csv <file>', 'use these devices: lines of device,token, as "devices add --csv" prints them')
     .option('--database-url <url>', 'where to register devices and compare rows; DATABASE_URL or the running instance')
     .option('--readings <count>', 'readings in a message: its number and some signals', whole(1, maxReadings), 2)
@@ -52,21 +64,21 @@ export function createSimulateCommand(): Command {
     .option('--drain <time>', 'how long to wait for the last answers', duration, 30_000)
     .option('--settle <time>', 'how long to wait for the rows', duration, 120_000)
     .option('--no-verify', 'do not compare with the rows')
-    .option('--json', 'print one JSON object')
+    .option('--workers <count>', 'scenario: processes that share the devices', whole(1, 64), 1)
+    .option('--journal <file>', 'scenario: keep the journal, for "fleetbridge audit"; with --workers FILE.1, FILE.2, …')
+    .option('--html <file>', 'scenario: write a page with charts')
+    .option('--ca <file>', "scenario: PEM of the authority of the gateway's certificate")
+    .option('--cleanup', 'scenario: remove the devices afterwards; their rows stay')
+    .option('--json [file]', 'print one JSON object, or write it to a file')
     .addHelpText(
       'after',
-      '\nEnds with 1 when an acknowledged message has no row, or one has two. Ctrl-C stops sending and still compares.',
+      '\nEnds with 1 when an acknowledged message has no row, or one has two. Ctrl-C stops sending and still compares.' +
+        '\nA scenario: npx fleetbridge simulate --scenario factory --duration 60s --html report.html (docs/simulator.md)',
     )
     .action(run)
 }
 
 async function run(flags: Flags): Promise<void> {
-  const protocol = flags.http ? 'http' : 'mqtt'
-  const csv = flags.csv === undefined ? undefined : readCsv(flags.csv)
-  const { host, port, databaseUrl } = findPlace(protocol, flags)
-  const runId = randomBytes(4).toString('hex')
-  const logins = csv ?? (await register(databaseUrl, runId, flags.devices))
-  const pool = flags.verify ? openPool(databaseUrl) : undefined
   const stop = new AbortController()
   const interrupted = () => {
     if (stop.signal.aborted) process.exit(130)
@@ -76,13 +88,55 @@ async function run(flags: Flags): Promise<void> {
   process.on('SIGINT', interrupted)
   process.on('SIGTERM', interrupted)
   try {
+    if (flags.scenario === undefined) await runSteady(flags, stop.signal)
+    else await runScenario(scenarioFlags(flags, flags.scenario, stop.signal))
+  } finally {
+    process.off('SIGINT', interrupted)
+    process.off('SIGTERM', interrupted)
+  }
+}
+
+function scenarioFlags(flags: Flags, scenario: string, signal: AbortSignal): ScenarioFlags {
+  for (const name of ['rate', 'mqtt', 'http'] as const)
+    if (flags[name] !== undefined) throw new BridgeError('BRIDGE_USAGE', `--${name} is the scenario's to say`)
+  return {
+    scenario,
+    devices: flags.devices,
+    durationMs: flags.duration,
+    urls: flags.url ?? [],
+    csv: flags.csv,
+    databaseUrl: flags.databaseUrl,
+    seed: flags.seed ?? randomBytes(4).readUInt32BE(),
+    run: randomBytes(4).toString('hex'),
+    workers: flags.workers,
+    journal: flags.journal,
+    json: flags.json,
+    html: flags.html,
+    ca: flags.ca,
+    cleanup: flags.cleanup === true,
+    verify: flags.verify,
+    drainMs: flags.drain,
+    settleMs: flags.settle,
+    signal,
+  }
+}
+
+/** One kind of device at a steady rate: what benchmarks use. */
+async function runSteady(flags: Flags, signal: AbortSignal): Promise<void> {
+  const protocol = flags.http ? 'http' : 'mqtt'
+  const csv = flags.csv === undefined ? undefined : readCsv(flags.csv)
+  const { host, port, databaseUrl } = findPlace(protocol, flags)
+  const runId = randomBytes(4).toString('hex')
+  const logins = csv ?? (await register(databaseUrl, runId, flags.devices ?? 200))
+  const pool = flags.verify ? openPool(databaseUrl) : undefined
+  try {
     const report = await simulate({
       runId,
       protocol,
       host,
       port,
-      rate: flags.rate,
-      durationMs: flags.duration,
+      rate: flags.rate ?? 2000,
+      durationMs: flags.duration ?? 30_000,
       logins,
       readings: flags.readings,
       qos: flags.qos,
@@ -93,14 +147,13 @@ async function run(flags: Flags): Promise<void> {
       drainMs: flags.drain,
       settleMs: flags.settle,
       progress: process.stderr,
-      signal: stop.signal,
+      signal,
     })
-    if (flags.json) await printJson(report)
+    if (typeof flags.json === 'string') writeFileSync(flags.json, `${JSON.stringify(report)}\n`)
+    if (flags.json === true) await printJson(report)
     else await print(reportText(report))
     if (!report.ok) process.exitCode = 1
   } finally {
-    process.off('SIGINT', interrupted)
-    process.off('SIGTERM', interrupted)
     await pool?.end()
   }
 }
@@ -112,7 +165,7 @@ interface Place {
 }
 
 /** Flags, else the environment, else the instance that runs here, else this machine's configured ports. */
-function findPlace(protocol: 'mqtt' | 'http', { url: given, databaseUrl }: Flags): Place {
+function findPlace(protocol: 'mqtt' | 'http', { url: [given] = [], databaseUrl }: Flags): Place {
   if (given !== undefined && given.protocol !== `${protocol}:`)
     throw new BridgeError('BRIDGE_USAGE', `--url ${given.href} does not go with --${protocol}`)
   const config = loadConfig(process.env)
@@ -193,9 +246,10 @@ function duration(text: string): number {
   return ms
 }
 
-function url(text: string): URL {
+function url(text: string, before: readonly URL[] | undefined): URL[] {
   const parsed = URL.canParse(text) ? new URL(text) : undefined
-  if (parsed === undefined || !['mqtt:', 'http:'].includes(parsed.protocol) || parsed.hostname === '')
+  const protocols = ['mqtt:', 'mqtts:', 'ws:', 'wss:', 'http:', 'https:']
+  if (parsed === undefined || !protocols.includes(parsed.protocol) || parsed.hostname === '')
     throw new InvalidArgumentError('It must be mqtt://host:port or http://host:port.')
-  return parsed
+  return [...(before ?? []), parsed]
 }
