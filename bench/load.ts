@@ -8,6 +8,9 @@ import { type Phase, simulate } from '#simulator/simulate.ts'
 export interface LoadOptions {
   readonly name: string
   readonly port: number
+  readonly protocol?: 'mqtt' | 'http'
+  /** Of one HTTP request; one when absent. */
+  readonly batch?: number
   /** File of device,token lines. */
   readonly csv: string
   readonly devices: number
@@ -31,7 +34,7 @@ const logins = readLogins(readFileSync(options.csv, 'utf8')).slice(0, options.de
 function run(durationMs: number, measured: boolean): Promise<Report> {
   return simulate({
     runId: options.name,
-    protocol: 'mqtt',
+    protocol: options.protocol ?? 'mqtt',
     host: '127.0.0.1',
     port: options.port,
     rate: options.rate,

@@ -3,6 +3,7 @@ import type { Measured } from './measure.ts'
 /** Measurements side by side, as lines of text: one column each. */
 export function resultTable(measured: readonly Measured[]): string {
   const processes = [...new Set(measured.flatMap(({ cpuUs }) => Object.keys(cpuUs)))]
+  const memory = ['gateway', 'worker']
   const rows: (readonly [string, (one: Measured) => string])[] = [
     ['asked, msg/s', ({ report }) => (report.rate.asked === null ? 'closed loop' : String(report.rate.asked))],
     ['devices', ({ report }) => String(report.devices)],
@@ -14,6 +15,7 @@ export function resultTable(measured: readonly Measured[]): string {
     ['ack p99, ms', ({ report }) => ms(report.ackMs?.p99)],
     ['ack max, ms', ({ report }) => ms(report.ackMs?.max)],
     ['rows', ({ report }) => text(report.rows)],
+    ['rows a second', ({ rowsPerSecond }) => (rowsPerSecond === null ? '-' : rowsPerSecond.toFixed(0))],
     ['acknowledged without row', ({ report }) => text(report.missing)],
     ['doubled', ({ report }) => text(report.doubled)],
     [
@@ -25,6 +27,7 @@ export function resultTable(measured: readonly Measured[]): string {
       ({ report }) => (report.settledAfterMs === undefined ? '-' : ms(report.settledAfterMs ?? undefined)),
     ],
     ...processes.map((name) => [`CPU µs/message: ${name}`, (one: Measured) => ms(one.cpuUs[name])] as const),
+    ...memory.map((name) => [`memory, MB: ${name}`, (one: Measured) => ms(one.memoryMb[name])] as const),
     ['cores busy with other things', ({ otherCores }) => otherCores.toFixed(2)],
     ['load generator kept pace', ({ report }) => (report.self.keptPace ? 'yes' : 'NO')],
   ]

@@ -1,32 +1,41 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { createKafka } from '#platform/kafka-client.ts'
-import { silentLog } from '#platform/log.ts'
-import { freePort } from '#test/servers/free-port.ts'
 import { startKafka } from '#test/servers/kafka.ts'
 import { startPostgres } from '#test/servers/postgres.ts'
-import { startRedis } from '#test/servers/redis.ts'
-import { BridgeProcess, run } from '#test/stack/process.ts'
+import { type BenchResult, comparison, mediansOf, readResult } from './compare.ts'
+import { type BenchedFleetbridge, startFleetbridge } from './fleetbridge.ts'
+import type { LoadOptions } from './load.ts'
 import { type Measured, measure } from './measure.ts'
+import { type AedesPeer, startAedes } from './peers/aedes.ts'
+import { programOf, startMosquitto, startTelegraf } from './peers/mosquitto.ts'
+import { writePerformancePage } from './performance-page.ts'
 import { resultTable } from './result-table.ts'
 
-const usage = `node bench/run.ts [--quick] [--rounds 2] [--only closed,peer,open] [--redis]
+const all = ['closed', 'peers', 'open', 'ramp', 'http', 'idle'] as const
+const usage = `npm run bench -- [--quick] [--rounds 3] [--only ${all.join(',')}] [--redis] [--docs]
+npm run bench -- --compare BEFORE AFTER
   --quick     5 s a measurement and one round, for a look
-  --rounds    how often closed loop and peer take turns
+  --rounds    how often each is measured; the median counts
   --only      some of the measurements
-  --redis     limits in Redis instead of in the gateway's memory`
+  --redis     limits in Redis instead of in the gateway's memory
+  --docs      put the table into docs/performance.md
+  --compare   two files of bench/results: what the second is to the first
+Peers that are there take part: mosquitto (or MOSQUITTO=file), telegraf (or TELEGRAF=file) between mosquitto and Postgres.`
 
-const { values: flags } = parseArgs({
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
-    only: { type: 'string', default: 'closed,peer,open' },
+    only: { type: 'string', default: all.join(',') },
     redis: { type: 'boolean', default: false },
+    compare: { type: 'boolean', default: false },
+    docs: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 })
@@ -34,165 +43,202 @@ if (flags.help) {
   console.info(usage)
   process.exit(0)
 }
+if (flags.compare) {
+  const [before, after] = positionals
+  if (before === undefined || after === undefined) {
+    console.error(usage)
+    process.exit(2)
+  }
+  console.info(comparison(readResult(before), readResult(after)))
+  process.exit(0)
+}
 
 const only = new Set(flags.only.split(','))
-const closedMs = flags.quick ? 5000 : 20_000
-const openMs = flags.quick ? 5000 : 30_000
-const warmupMs = flags.quick ? 2000 : 5000
+const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 3))
+const sendMs = flags.quick ? 5000 : 15_000
+const openMs = flags.quick ? 5000 : 60_000
+const rampMs = flags.quick ? 3000 : 10_000
+const warmupMs = flags.quick ? 2000 : 3000
 /** Kafka's JVM compiles its busiest code in the first half minute under load, at the cost of a core. */
 const firstWarmupMs = flags.quick ? 2000 : 20_000
-const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 2))
 const readings = 2
 const clients = 100
+const partitions = 12
 const openDevices = 500
 const openRate = 8000
-const topicPrefix = 'bench'
-/** Stock Aedes with one send a message, by what its producer promises. */
-const peerPromises = ['idempotent', 'plain'] as const
-const partitions = 12
+const rampRates = [4000, 8000, 12_000, 16_000, 20_000, 24_000]
+const idleDevices = 2000
+const httpBatch = 100
+const promises = ['idempotent', 'plain', 'none'] as const
 
 // The tests' Kafka starts a second sooner with the quick compiler alone; here it shall run as it does for users.
 process.env._JAVA_OPTIONS = '-XX:TieredStopAtLevel=4'
 
 await using opened = new AsyncDisposableStack()
-const kafka = opened.use(await startKafka())
-const measured: Measured[] = []
 const dir = mkdtempSync(join(tmpdir(), 'fleetbridge-bench-'))
 opened.defer(() => rmSync(dir, { recursive: true, force: true }))
+const kafka = opened.use(await startKafka())
+const measured: Measured[] = []
+const warm = new Set<string>()
 
-const fleetbridge = only.has('closed') || only.has('open') ? await startFleetbridge() : undefined
-const peers = only.has('peer') ? await Promise.all(peerPromises.map(startPeer)) : []
-// They take turns, so that none always has the Kafka that has run longer; what waits costs next to nothing.
+const bridge = opened.use(await startFleetbridge(kafka, dir, { devices: idleDevices, partitions, redis: flags.redis }))
+const peers = only.has('peers') ? await startPeers() : []
+
+// First: memory that a load has brought stays for a while.
+if (only.has('idle')) await idle(bridge)
+// Rounds take turns, so that none always has the Kafka that has run longer, or the machine's better minutes.
 for (let round = 1; round <= rounds; round++) {
-  if (only.has('closed')) await fleetbridge?.closed(round)
-  for (const peer of peers) await peer.closed(round)
+  say(`round ${round} of ${rounds}`)
+  if (only.has('closed')) await closedLoop(bridge)
+  for (const peer of peers) await peer()
+  if (only.has('http')) await httpLoads(bridge)
+  if (only.has('open')) await openLoop(bridge, 'open loop', openRate, openMs)
+  if (only.has('ramp')) await ramp(bridge)
 }
-if (only.has('open')) await fleetbridge?.open()
 
-console.info(`\n${resultTable(measured)}\n`)
-const ours = meanRate('fleetbridge')
-for (const promise of peerPromises) {
-  const theirs = meanRate(peerName(promise))
-  if (ours > 0 && theirs > 0)
-    console.info(`fleetbridge acknowledges ${(ours / theirs).toFixed(2)} × what ${peerName(promise)} does`)
-}
+const medians = mediansOf(measured)
+console.info(`\n${resultTable(medians)}\n`)
+for (const line of ratios(medians)) console.info(line)
+if (flags.docs) writePerformancePage(medians, ratios(medians), commitNow())
 console.info(`written to ${writeResult()}`)
 
-function warmup(round: number): { warmupMs: number } {
-  return { warmupMs: round === 1 ? firstWarmupMs : warmupMs }
+async function closedLoop({ mqttPort: port, csv, databaseUrl, pids }: BenchedFleetbridge): Promise<void> {
+  await take({ name: 'fleetbridge', port, csv, databaseUrl, devices: clients, durationMs: sendMs }, pids)
 }
 
-function peerName(promise: (typeof peerPromises)[number]): string {
-  return `aedes + kafkajs ${promise}`
+async function openLoop(target: BenchedFleetbridge, name: string, rate: number, durationMs: number): Promise<Measured> {
+  const { mqttPort: port, csv, databaseUrl, pids } = target
+  return await take(
+    { name: `fleetbridge, ${name}`, port, csv, databaseUrl, devices: openDevices, rate, durationMs },
+    pids,
+  )
 }
 
-function meanRate(name: string): number {
-  const rates = measured.filter((one) => one.name === name).map(({ messagesPerSecond }) => messagesPerSecond)
-  return rates.length === 0 ? 0 : rates.reduce((sum, rate) => sum + rate, 0) / rates.length
-}
-
-async function startFleetbridge() {
-  const postgres = opened.use(await startPostgres({ durable: true }))
-  const redis = flags.redis ? opened.use(await startRedis()) : undefined
-  const mqttPort = await freePort()
-  const env = {
-    KAFKA_BROKERS: kafka.brokers,
-    DATABASE_URL: postgres.url,
-    ...(redis && { REDIS_URL: redis.url }),
-    BRIDGE_KAFKA_TOPIC_PREFIX: topicPrefix,
-    BRIDGE_KAFKA_PARTITIONS: String(partitions),
-    BRIDGE_MQTT_PORT: String(mqttPort),
-    BRIDGE_ADMIN_PORT: '0',
-    BRIDGE_HTTP_PORT: '0',
-    BRIDGE_LOG_LEVEL: 'warn',
-  }
-  await run(['init'], env)
-  const csv = join(dir, 'fleet.csv')
-  const devices = ['devices', 'add', '--count', String(openDevices), '--prefix', 'bench-', '--csv']
-  writeFileSync(csv, await run(devices, env))
-  const gateway = opened.use(await start('gateway', env))
-  const worker = opened.use(await start('worker', env))
-  const pids = {
-    gateway: gateway.pid,
-    worker: worker.pid,
-    Kafka: kafka.pid,
-    Postgres: postgres.pid,
-    ...(redis && { Redis: redis.pid }),
-  }
-  const common = { port: mqttPort, csv, warmupMs, readings, databaseUrl: postgres.url }
-  return {
-    async closed(round: number): Promise<void> {
-      say('closed loop: fleetbridge')
-      const load = { ...common, ...warmup(round), name: 'fleetbridge', devices: clients, durationMs: closedMs }
-      measured.push(await measure(load, pids))
-    },
-    async open(): Promise<void> {
-      say(`open loop: fleetbridge, ${openRate} msg/s`)
-      const load = {
-        ...common,
-        name: 'fleetbridge, open loop',
-        devices: openDevices,
-        rate: openRate,
-        durationMs: openMs,
-      }
-      measured.push(await measure(load, pids))
-    },
+/** Rising rates until the answers take longer than a second, or the pace is lost. */
+async function ramp(target: BenchedFleetbridge): Promise<void> {
+  for (const rate of rampRates) {
+    const { report, messagesPerSecond } = await openLoop(target, `${rate} msg/s`, rate, rampMs)
+    if ((report.ackMs?.p99 ?? 0) > 1000 || messagesPerSecond < rate * 0.95) return
   }
 }
 
-async function start(command: 'gateway' | 'worker', env: NodeJS.ProcessEnv): Promise<BridgeProcess> {
-  const opsPort = await freePort()
-  const process = new BridgeProcess([command], { ...env, BRIDGE_OPS_PORT: String(opsPort) })
-  await process.until(`${command} is ready`, async () => {
-    const answer = await fetch(`http://127.0.0.1:${opsPort}/readyz`).catch(() => undefined)
-    return answer?.ok === true
-  })
-  return process
+async function httpLoads({ httpPort: port, csv, databaseUrl, pids }: BenchedFleetbridge): Promise<void> {
+  const common = { port, csv, databaseUrl, durationMs: sendMs, protocol: 'http' } as const
+  await take({ ...common, name: 'fleetbridge, HTTP', devices: clients }, pids)
+  const script = 'http-batch-load.ts'
+  await take({ ...common, name: 'fleetbridge, HTTP by 100', devices: 20, batch: httpBatch }, pids, { script })
 }
 
-async function startPeer(promise: (typeof peerPromises)[number]) {
-  const name = peerName(promise)
-  const peerTopic = `bench-peer-${promise}`
-  const admin = createKafka([kafka.brokers], 'bench', silentLog).admin()
-  await admin.connect()
-  opened.defer(() => admin.disconnect())
-  await admin.createTopics({ topics: [{ topic: peerTopic, numPartitions: partitions, replicationFactor: 1 }] })
-  const records = async () =>
-    (await admin.fetchTopicOffsets(peerTopic)).reduce((sum, { offset }) => sum + Number(offset), 0)
-  const csv = join(dir, `${promise}.csv`)
+/** Devices that are connected and send once a minute: what a connection costs. */
+async function idle({ mqttPort: port, csv, databaseUrl, pids }: BenchedFleetbridge): Promise<void> {
+  const load = {
+    name: `fleetbridge, ${idleDevices} idle`,
+    port,
+    csv,
+    databaseUrl,
+    devices: idleDevices,
+    rate: idleDevices / 60,
+    durationMs: sendMs,
+  }
+  await take(load, pids)
+}
+
+async function startPeers(): Promise<(() => Promise<void>)[]> {
+  const found: (() => Promise<void>)[] = []
+  const csv = join(dir, 'peer.csv')
   writeFileSync(csv, Array.from({ length: clients }, (_, index) => `peer-${index},token-${index}`).join('\n'))
-  const script = fileURLToPath(new URL('./peers/aedes-kafkajs.ts', import.meta.url))
-  // Without its warnings: kafkajs sets timers into the past on this Node.
-  const child = spawn(process.execPath, ['--no-warnings', script, kafka.brokers, peerTopic, promise], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  opened.defer(() => {
-    child.kill('SIGKILL')
-  })
-  const [printed] = (await once(child.stdout, 'data')) as [Buffer]
-  const common = { port: Number(printed.toString()), csv, devices: clients, warmupMs, readings }
-  return {
-    async closed(round: number): Promise<void> {
-      say(`closed loop: ${name}`)
-      const before = await records()
-      const load = { ...common, ...warmup(round), name, durationMs: closedMs }
-      const one = await measure(load, { gateway: child.pid as number, Kafka: kafka.pid })
-      measured.push(one)
-      // The warm-up's records are among them.
-      const appended = (await records()) - before
-      if (appended < one.report.acked)
-        throw new Error(`the peer acknowledged ${one.report.acked} messages and Kafka has ${appended} of them`)
-    },
+  const common = { csv, devices: clients, durationMs: sendMs }
+  for (const promise of promises) {
+    const name = promise === 'none' ? 'aedes alone' : `aedes + kafkajs ${promise}`
+    const peer: AedesPeer = opened.use(await startAedes(promise, kafka, partitions))
+    found.push(async () => {
+      const before = await peer.records()
+      const one = await take({ ...common, name, port: peer.port }, { gateway: peer.pid, Kafka: kafka.pid })
+      const appended = (await peer.records()) - before // the warm-up's are among them
+      if (promise !== 'none' && appended < one.report.acked)
+        throw new Error(`${name} acknowledged ${one.report.acked} messages and Kafka has ${appended} of them`)
+    })
   }
+  const mosquittoFile = programOf('mosquitto', 'MOSQUITTO')
+  if (mosquittoFile === undefined) return found
+  const mosquitto = opened.use(await startMosquitto(mosquittoFile, dir))
+  found.push(async () => {
+    await take({ ...common, name: 'mosquitto alone', port: mosquitto.port }, { gateway: mosquitto.pid })
+  })
+  const telegrafFile = programOf('telegraf', 'TELEGRAF')
+  if (telegrafFile === undefined) return found
+  const behind = join(dir, 'behind')
+  mkdirSync(behind)
+  const second = opened.use(await startMosquitto(mosquittoFile, behind))
+  const postgres = opened.use(await startPostgres({ durable: true }))
+  const telegraf = opened.use(await startTelegraf(telegrafFile, behind, second.port, postgres.url))
+  opened.defer(() => telegraf.end())
+  found.push(async () => {
+    let before = 0
+    const pids = { gateway: second.pid, worker: telegraf.pid, Postgres: postgres.pid }
+    const load = { ...common, name: 'mosquitto + telegraf', port: second.port }
+    await take(load, pids, {
+      // The rows of the warm-up come first: those of the run are what was acknowledged in it.
+      rowsOf: async (acked) => {
+        let rows = -1
+        let lastAtMs = performance.now()
+        while (performance.now() - lastAtMs < 5000) {
+          const now = await telegraf.count()
+          if (now !== rows) lastAtMs = performance.now()
+          rows = now
+          await sleep(100)
+        }
+        const stored = rows - before
+        before = rows
+        return { rows: Math.min(stored, acked), lastAtMs }
+      },
+    })
+  })
+  return found
+}
+
+async function take(
+  load: Omit<LoadOptions, 'warmupMs' | 'readings'>,
+  pids: Readonly<Record<string, number>>,
+  more: Parameters<typeof measure>[2] = {},
+): Promise<Measured> {
+  say(load.name)
+  const first = !warm.has(load.name.split(',')[0] as string)
+  warm.add(load.name.split(',')[0] as string)
+  const one = await measure({ ...load, readings, warmupMs: first ? firstWarmupMs : warmupMs }, pids, more)
+  measured.push(one)
+  return one
+}
+
+/** What the issue of speed comes down to: ratios between columns of one run. */
+function ratios(medians: readonly Measured[]): string[] {
+  const ours = medians.find(({ name }) => name === 'fleetbridge')
+  if (ours === undefined) return []
+  const others = medians.filter(({ name }) => !name.startsWith('fleetbridge'))
+  return others.flatMap(({ name, messagesPerSecond, rowsPerSecond }) => [
+    `fleetbridge acknowledges ${(ours.messagesPerSecond / messagesPerSecond).toFixed(2)} × what ${name} does`,
+    ...(rowsPerSecond === null
+      ? []
+      : [
+          `fleetbridge stores ${((ours.rowsPerSecond ?? 0) / readings / rowsPerSecond).toFixed(2)} × the messages a second of ${name} (in ${readings} rows each, there one)`,
+        ]),
+  ])
 }
 
 function writeResult(): string {
   const folder = fileURLToPath(new URL('./results/', import.meta.url))
   mkdirSync(folder, { recursive: true })
-  const file = join(folder, `${new Date().toISOString().replaceAll(':', '-')}.json`)
+  const commit = commitNow()
+  const at = new Date().toISOString()
+  const file = join(folder, `${at.replaceAll(':', '-').slice(0, 19)}-${commit}.json`)
   const machine = { node: process.version, cpus: cpus().length, model: cpus()[0]?.model }
-  writeFileSync(file, `${JSON.stringify({ at: new Date().toISOString(), flags, machine, measured }, null, 2)}\n`)
+  writeFileSync(file, `${JSON.stringify({ at, commit, machine, measured } satisfies BenchResult, undefined, 2)}\n`)
   return file
+}
+
+function commitNow(): string {
+  const cwd = fileURLToPath(new URL('.', import.meta.url))
+  return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd, encoding: 'utf8' }).trim()
 }
 
 function say(text: string): void {

@@ -7,7 +7,8 @@ import { Kafka, logLevel } from 'kafkajs'
  * Nobody is authenticated, nothing is decoded, checked, limited or written to a database.
  * `idempotent` keeps our promise, that a retry neither doubles nor reorders, for which kafkajs has one request on its way; `plain` is the stock
  * producer, which may do both and has as many requests on their way as there are messages.
- * Arguments: brokers, topic, idempotent or plain. Prints its port.
+ * `none` is Aedes alone, with nothing behind it.
+ * Arguments: brokers, topic, idempotent, plain or none. Prints its port.
  */
 const [brokers = '', topic = '', promise = 'plain'] = process.argv.slice(2)
 
@@ -16,10 +17,11 @@ const producer = new Kafka({
   brokers: brokers.split(','),
   logLevel: logLevel.ERROR,
 }).producer({ idempotent: promise === 'idempotent' })
-await producer.connect()
+if (promise !== 'none') await producer.connect()
 
 const broker = await Aedes.createBroker({
   authorizePublish(client, packet, answer) {
+    if (promise === 'none') return answer(null)
     producer.send({ topic, acks: -1, messages: [{ key: client?.id ?? '', value: packet.payload as Buffer }] }).then(
       () => answer(null),
       (error: Error) => answer(error),
