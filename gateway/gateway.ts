@@ -18,6 +18,8 @@ import { startMqttSource } from './mqtt/mqtt-source.ts'
 import { createWebSocketDoor } from './mqtt/web-socket-door.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
 import { createPipeline } from './pipeline.ts'
+import { configuredPolicy } from './rate-limit/limit-policy.ts'
+import { rulesOf } from './rate-limit/limits.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { RateLimiter } from './rate-limit/rate-limiter.ts'
 import { startRedisRateLimiter } from './rate-limit/redis-rate-limiter.ts'
@@ -158,7 +160,8 @@ function needLoopback({ mqtt, http }: Config): void {
 
 function startRateLimiter(config: Config, tools: { log: Log; metrics: Metrics }): Promise<RateLimiter> {
   const { limits, redis } = config
-  return redis.url === undefined ? startMemoryRateLimiter(limits) : startRedisRateLimiter(limits, redis.url, tools)
+  const policy = configuredPolicy(rulesOf(limits))
+  return redis.url === undefined ? startMemoryRateLimiter(policy) : startRedisRateLimiter(policy, redis.url, tools)
 }
 
 function startEventLog({ kafka }: Config, { direct, log, metrics }: GatewayOptions): Promise<EventLog> {

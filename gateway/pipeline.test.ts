@@ -14,6 +14,8 @@ import type { EventLog } from './event-log/event-log.ts'
 import type { Ingress } from './ingress.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
 import { createPipeline, type RunningPipeline } from './pipeline.ts'
+import { configuredPolicy } from './rate-limit/limit-policy.ts'
+import { rulesOf } from './rate-limit/limits.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { Verdict } from './verdict.ts'
 
@@ -33,6 +35,9 @@ const noLimits = {
   tenant: 'none',
   tenantReadings: 'none',
   tenantBytes: 'none',
+  catchUpDevice: 'none',
+  catchUpFleet: 'none',
+  catchUpTenant: 'none',
   firstSightDevices: 10,
   firstSightPerMinute: 60,
 }
@@ -121,7 +126,7 @@ async function rig(limits: Partial<typeof noLimits> = {}): Promise<Rig> {
   const log = new HeldEventLog()
   const metrics = createMetrics('test')
   const pipeline = createPipeline({
-    rateLimiter: await startMemoryRateLimiter({ ...noLimits, ...limits }),
+    rateLimiter: await startMemoryRateLimiter(configuredPolicy(rulesOf({ ...noLimits, ...limits }))),
     normalizer: createNormalizer({ retentionMs: undefined, authenticator }),
     eventLog: log,
     accounts: createAccounts(metrics),

@@ -9,6 +9,8 @@ import { createAccounts } from '../accounts.ts'
 import type { EventLog } from '../event-log/event-log.ts'
 import { createNormalizer } from '../normalize/create-normalizer.ts'
 import { createPipeline } from '../pipeline.ts'
+import { configuredPolicy } from '../rate-limit/limit-policy.ts'
+import { rulesOf } from '../rate-limit/limits.ts'
 import { startMemoryRateLimiter } from '../rate-limit/memory-rate-limiter.ts'
 import { ignored, stored, type Verdict } from '../verdict.ts'
 import { parkedAs, refusedAs, requestText, startSource, TestAuthenticator, tokens } from './http-source.fixture.ts'
@@ -31,19 +33,26 @@ async function startStages(device: string) {
     ...handleOf(() => Promise.resolve()),
   }
   const none = 'none'
-  const rateLimiter = await startMemoryRateLimiter({
-    device,
-    deviceReadings: none,
-    deviceBytes: none,
-    fleet: none,
-    fleetReadings: none,
-    fleetBytes: none,
-    tenant: none,
-    tenantReadings: none,
-    tenantBytes: none,
-    firstSightDevices: 10,
-    firstSightPerMinute: 60,
-  })
+  const rateLimiter = await startMemoryRateLimiter(
+    configuredPolicy(
+      rulesOf({
+        device,
+        deviceReadings: none,
+        deviceBytes: none,
+        fleet: none,
+        fleetReadings: none,
+        fleetBytes: none,
+        tenant: none,
+        tenantReadings: none,
+        tenantBytes: none,
+        catchUpDevice: none,
+        catchUpFleet: none,
+        catchUpTenant: none,
+        firstSightDevices: 10,
+        firstSightPerMinute: 60,
+      }),
+    ),
+  )
   const metrics = createMetrics('test')
   const pipeline = createPipeline({
     rateLimiter,

@@ -8,6 +8,8 @@ import { createAccounts } from '../accounts.ts'
 import type { EventLog } from '../event-log/event-log.ts'
 import { createNormalizer } from '../normalize/create-normalizer.ts'
 import { createPipeline } from '../pipeline.ts'
+import { configuredPolicy } from '../rate-limit/limit-policy.ts'
+import { rulesOf } from '../rate-limit/limits.ts'
 import { startMemoryRateLimiter } from '../rate-limit/memory-rate-limiter.ts'
 import { type MqttSource, startMqttSource } from './mqtt-source.ts'
 import { RawClient } from './testing/raw-client.ts'
@@ -23,6 +25,9 @@ const limits = {
   tenant: 'none',
   tenantReadings: 'none',
   tenantBytes: 'none',
+  catchUpDevice: 'none',
+  catchUpFleet: 'none',
+  catchUpTenant: 'none',
   firstSightDevices: 10,
   firstSightPerMinute: 60,
 }
@@ -49,7 +54,7 @@ async function start(limit: Partial<typeof limits>, holdMs = 800) {
   const metrics = createMetrics('test')
   const accounts = createAccounts(metrics)
   const pipeline = createPipeline({
-    rateLimiter: await startMemoryRateLimiter({ ...limits, ...limit }),
+    rateLimiter: await startMemoryRateLimiter(configuredPolicy(rulesOf({ ...limits, ...limit }))),
     normalizer: createNormalizer({ retentionMs: undefined, authenticator }),
     eventLog,
     accounts,

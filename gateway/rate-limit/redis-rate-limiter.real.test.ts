@@ -6,7 +6,7 @@ import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { freePort } from '#test/servers/free-port.ts'
 import { type RedisServer, startRedis } from '#test/servers/redis.ts'
-import { costOf, type limitsOf, newTenant, testRateLimiter } from './rate-limiter.contract.ts'
+import { costOf, newTenant, testRateLimiter } from './rate-limiter.contract.ts'
 import type { RateLimiter } from './rate-limiter.ts'
 import { eventually, messages, passed, patient, startLimiter as startLimiterAt } from './redis-rate-limiter.fixture.ts'
 
@@ -25,11 +25,11 @@ afterAll(async () => {
 })
 
 /** On the server of this file, unless another is given. */
-const startLimiter = (limits: Parameters<typeof limitsOf>[0], more: { url?: string; answerMs?: number } = {}) =>
+const startLimiter = (limits: Parameters<typeof startLimiterAt>[0], more: { url?: string; answerMs?: number } = {}) =>
   startLimiterAt(limits, { url: server.url, ...more })
 
 describe('contract', () => {
-  testRateLimiter('redis', async (limits) => (await startLimiter(limits, patient)).limiter)
+  testRateLimiter('redis', async (policy) => (await startLimiter(policy, patient)).limiter)
 })
 
 describe('Redis that answers', () => {

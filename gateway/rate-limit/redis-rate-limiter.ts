@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
@@ -13,8 +12,8 @@ import {
   createRedis,
   within,
 } from '#platform/redis-connection.ts'
-import { type Rule, rulesOf } from './limits.ts'
-import type { Cost, RateLimiter, Wait } from './rate-limiter.ts'
+import type { LimitPolicy } from './limit-policy.ts'
+import type { Cost, LimitLevel, RateLimiter, Wait } from './rate-limiter.ts'
 import { readScript, runScript } from './redis-script.ts'
 import { takeCall, waitsOf } from './redis-take.ts'
 import { TokenBuckets } from './token-buckets.ts'
@@ -44,18 +43,18 @@ const startMs = 1000
  * @throws BridgeError BRIDGE_CONFIG_INVALID for what is no Redis URL; a Redis that is away does not fail the start
  */
 export async function startRedisRateLimiter(
-  limits: Config['limits'],
+  policy: LimitPolicy,
   redisUrl: string,
   { log, metrics, answerMs = 100 }: { log: Log; metrics: Metrics; answerMs?: number },
 ): Promise<RateLimiter> {
-  const limiter = new RedisRateLimiter(rulesOf(limits), createRedis(redisUrl), { log, metrics, answerMs })
+  const limiter = new RedisRateLimiter(policy, createRedis(redisUrl), { log, metrics, answerMs })
   await limiter.start()
   return limiter
 }
 
 class RedisRateLimiter implements RateLimiter {
   readonly kind = 'redis'
-  readonly #rules: readonly Rule[]
+  readonly #policy: LimitPolicy
   readonly #redis: Redis
   readonly #log: Log
   readonly #answerMs: number
@@ -75,15 +74,15 @@ class RedisRateLimiter implements RateLimiter {
   #closing = false
 
   constructor(
-    rules: readonly Rule[],
+    policy: LimitPolicy,
     redis: Redis,
     { log, metrics, answerMs }: { log: Log; metrics: Metrics; answerMs: number },
   ) {
-    this.#rules = rules
+    this.#policy = policy
     this.#redis = redis
     this.#log = log
     this.#answerMs = answerMs
-    this.#local = new TokenBuckets(rules)
+    this.#local = new TokenBuckets(policy)
     this.#fallbacks = registerFallbacks(metrics)
     metrics.gauge(
       'fleetbridge_rate_limiter_local',
@@ -122,6 +121,18 @@ class RedisRateLimiter implements RateLimiter {
     return waits
   }
 
+  giveBack(costs: readonly Cost[]): void {
+    this.#local.giveBack(costs, performance.now())
+  }
+
+  known(tenant: string, device: string | undefined, fleet: string | undefined): readonly LimitLevel[] {
+    return this.#local.levels(tenant, device, fleet, performance.now())
+  }
+
+  levels(tenant: string, device: string | undefined, fleet: string | undefined): Promise<readonly LimitLevel[]> {
+    return Promise.resolve(this.known(tenant, device, fleet))
+  }
+
   close(): Promise<void> {
     return this.#handle.close()
   }
@@ -132,11 +143,11 @@ class RedisRateLimiter implements RateLimiter {
 
   async #takePart(costs: readonly Cost[]): Promise<readonly (Wait | undefined)[]> {
     if (this.#away !== undefined) return this.#takeLocally(costs)
-    const call = takeCall(this.#rules, costs)
+    const call = takeCall(this.#policy, costs)
     if (call === undefined) return new Array(costs.length).fill(undefined)
     try {
       const reply = await within(this.#answerMs, runScript(this.#redis, takeScript, call.keys, [call.argument]))
-      return waitsOf(this.#rules, costs.length, call, reply as readonly number[])
+      return waitsOf(costs.length, call, reply as readonly number[])
     } catch (error) {
       this.#failed(error)
       return this.#takeLocally(costs)
@@ -164,7 +175,7 @@ class RedisRateLimiter implements RateLimiter {
     this.#putOffMs = wasCalm ? 0 : Math.min(Math.max(firstRetryMs, this.#putOffMs * 2), lastPutOffMs)
     this.#retryMs = firstRetryMs
     this.#away = reason
-    this.#local.divideBy(this.#gateways)
+    this.#local.divideBy(this.#gateways, performance.now())
     // The message alone: the error of a failed login holds the password among its arguments.
     this.#log.warn(
       { redis: addressOf(this.#redis), reason, detail: this.#redacted(detail), gateways: this.#gateways },

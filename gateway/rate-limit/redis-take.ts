@@ -1,4 +1,5 @@
-import { payerOf, type Rule } from './limits.ts'
+import type { LimitPolicy } from './limit-policy.ts'
+import { owners, payerOf, type Rule } from './limits.ts'
 import type { Cost, Wait } from './rate-limiter.ts'
 
 /** What take.lua is asked: keys, its JSON argument, and which of the costs it holds. */
@@ -7,19 +8,21 @@ export interface TakeCall {
   readonly argument: string
   /** For each cost of the call its index in what `takeCall` was given. */
   readonly asked: readonly number[]
+  readonly rules: readonly Rule[]
 }
 
 /**
  * Puts costs into one call: every bucket is named once, and equal costs in succession are one entry, those that ask nothing left out.
  * @returns undefined when the costs ask nothing of any rule
  */
-export function takeCall(rules: readonly Rule[], costs: readonly Cost[]): TakeCall | undefined {
+export function takeCall(policy: LimitPolicy, costs: readonly Cost[]): TakeCall | undefined {
   const keys: string[] = []
   const ruleOf: number[] = []
   const numberOf = new Map<string, number>()
   const numbers: number[] = []
   const asked: number[] = []
-  const prefixes = rules.map(keyPrefix)
+  const rules: Rule[] = []
+  const numberOfRule = new Map<Rule, number>()
   let previous: Cost | undefined
   let entry = 0
   for (let index = 0; index < costs.length; index++) {
@@ -31,19 +34,26 @@ export function takeCall(rules: readonly Rule[], costs: readonly Cost[]): TakeCa
     }
     const start = numbers.length
     numbers.push(1, 0)
-    for (let number = 0; number < rules.length; number++) {
-      const rule = rules[number] as Rule
-      const amount = cost[rule.quantity]
-      const payer = amount > 0 ? payerOf(rule, cost) : undefined
+    for (const owner of owners) {
+      const payer = payerOf(owner, cost)
       if (payer === undefined) continue
-      const key = `${prefixes[number]}${cost.tenant}/${payer}`
-      let keyNumber = numberOf.get(key)
-      if (keyNumber === undefined) {
-        keyNumber = keys.push(key)
-        ruleOf.push(number + 1)
-        numberOf.set(key, keyNumber)
+      for (const rule of policy.rulesOf(owner, cost.tenant, payer)) {
+        const amount = cost[rule.quantity] ?? 0
+        if (amount <= 0) continue
+        const key = `${keyPrefix(rule)}${cost.tenant}/${payer}`
+        let keyNumber = numberOf.get(key)
+        if (keyNumber === undefined) {
+          let number = numberOfRule.get(rule)
+          if (number === undefined) {
+            number = rules.push(rule)
+            numberOfRule.set(rule, number)
+          }
+          keyNumber = keys.push(key)
+          ruleOf.push(number)
+          numberOf.set(key, keyNumber)
+        }
+        numbers.push(keyNumber, amount)
       }
-      numbers.push(keyNumber, amount)
     }
     const parts = (numbers.length - start - 2) / 2
     if (parts === 0) {
@@ -57,16 +67,11 @@ export function takeCall(rules: readonly Rule[], costs: readonly Cost[]): TakeCa
   }
   if (asked.length === 0) return undefined
   const bounds = rules.map(({ burst, seconds }) => [burst, seconds])
-  return { keys, argument: JSON.stringify({ rules: bounds, ruleOf, costs: numbers }), asked }
+  return { keys, argument: JSON.stringify({ rules: bounds, ruleOf, costs: numbers }), asked, rules }
 }
 
 /** What take.lua answered, for each of the costs that `takeCall` was given. */
-export function waitsOf(
-  rules: readonly Rule[],
-  count: number,
-  { asked }: TakeCall,
-  reply: readonly number[],
-): (Wait | undefined)[] {
+export function waitsOf(count: number, { asked, rules }: TakeCall, reply: readonly number[]): (Wait | undefined)[] {
   const waits = new Array<Wait | undefined>(count).fill(undefined)
   for (let position = 0; position < reply.length; position += 3) {
     const [index, ms, rule] = [reply[position], reply[position + 1], reply[position + 2]] as [number, number, number]
@@ -91,6 +96,7 @@ function sameCost(one: Cost, other: Cost): boolean {
     one.messages === other.messages &&
     one.readings === other.readings &&
     one.bytes === other.bytes &&
+    one.catchUp === other.catchUp &&
     one.deviceOnly === other.deviceOnly
   )
 }
