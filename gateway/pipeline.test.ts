@@ -12,6 +12,7 @@ import type { Principal } from './auth/principal.ts'
 import { type Envelope, Lane } from './envelope.ts'
 import type { EventLog } from './event-log/event-log.ts'
 import type { Ingress } from './ingress.ts'
+import { createLimitBooks } from './limit-books.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
 import { createPipeline, type RunningPipeline } from './pipeline.ts'
 import { configuredPolicy } from './rate-limit/limit-policy.ts'
@@ -130,6 +131,7 @@ async function rig(limits: Partial<typeof noLimits> = {}): Promise<Rig> {
     normalizer: createNormalizer({ retentionMs: undefined, authenticator }),
     eventLog: log,
     accounts: createAccounts(metrics),
+    limitBooks: createLimitBooks({ metrics, log: silentLog }),
     log: silentLog,
   })
   return { pipeline, log, text: () => metrics.registry.metrics() }

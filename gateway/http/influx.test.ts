@@ -7,6 +7,7 @@ import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import { createAccounts } from '../accounts.ts'
 import type { EventLog } from '../event-log/event-log.ts'
+import { createLimitBooks } from '../limit-books.ts'
 import { createNormalizer } from '../normalize/create-normalizer.ts'
 import { createPipeline } from '../pipeline.ts'
 import { configuredPolicy } from '../rate-limit/limit-policy.ts'
@@ -59,6 +60,7 @@ async function startStages(device: string) {
     normalizer: createNormalizer({ retentionMs: undefined, authenticator: new TestAuthenticator() }),
     eventLog,
     accounts: createAccounts(metrics),
+    limitBooks: createLimitBooks({ metrics, log: silentLog }),
     log: silentLog,
   })
   const source = await startSource({}, {}, { pipeline })

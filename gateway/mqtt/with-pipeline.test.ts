@@ -6,6 +6,7 @@ import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import { createAccounts } from '../accounts.ts'
 import type { EventLog } from '../event-log/event-log.ts'
+import { createLimitBooks } from '../limit-books.ts'
 import { createNormalizer } from '../normalize/create-normalizer.ts'
 import { createPipeline } from '../pipeline.ts'
 import { configuredPolicy } from '../rate-limit/limit-policy.ts'
@@ -58,6 +59,7 @@ async function start(limit: Partial<typeof limits>, holdMs = 800) {
     normalizer: createNormalizer({ retentionMs: undefined, authenticator }),
     eventLog,
     accounts,
+    limitBooks: createLimitBooks({ metrics, log: silentLog }),
     log: silentLog,
   })
   const source: MqttSource = await startMqttSource(

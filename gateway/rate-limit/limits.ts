@@ -17,7 +17,7 @@ export interface Rule {
   readonly seconds: number
 }
 
-const limitsByName = [
+export const limitsByName = [
   ['device', 'device', 'device', 'messages'],
   ['deviceReadings', 'device_readings', 'device', 'readings'],
   ['deviceBytes', 'device_bytes', 'device', 'bytes'],
@@ -58,4 +58,13 @@ export function windowsOf(text: string, setting: string): { burst: number; secon
       )
     return { burst: Number(tokens), seconds: Number(seconds) }
   })
+}
+
+const shared: ReadonlySet<LimitName> = new Set(
+  limitsByName.filter(([, , owner]) => owner !== 'device').map(([, limit]) => limit),
+)
+
+/** Whether several devices draw on it. */
+export function isShared(limit: LimitName): boolean {
+  return shared.has(limit)
 }
