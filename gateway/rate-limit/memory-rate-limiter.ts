@@ -11,7 +11,7 @@ export function startMemoryRateLimiter(policy: LimitPolicy): Promise<RateLimiter
     kind: 'memory',
     take: (costs) => Promise.resolve(buckets.take(costs, performance.now())),
     giveBack: (costs) => buckets.giveBack(costs, performance.now()),
-    known: (tenant, device, fleet) => buckets.levels(tenant, device, fleet, performance.now()),
-    levels: (tenant, device, fleet) => Promise.resolve(buckets.levels(tenant, device, fleet, performance.now())),
+    known: (tenant, device, fleet) => buckets.known(tenant, device, fleet, performance.now()),
+    levels: (tenant, device, fleet) => Promise.resolve(buckets.known(tenant, device, fleet, performance.now())),
   })
 }

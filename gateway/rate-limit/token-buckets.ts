@@ -54,7 +54,7 @@ export class TokenBuckets {
     }
   }
 
-  levels(tenant: string, device: string | undefined, fleet: string | undefined, nowMs: number): LimitLevel[] {
+  known(tenant: string, device: string | undefined, fleet: string | undefined, nowMs: number): LimitLevel[] {
     const cost = { tenant, device, fleet, messages: 0, readings: 0, bytes: 0 }
     return this.#tables.flatMap((table) => {
       const payer = payerOf(table.owner, cost)
