@@ -145,7 +145,8 @@ it('shows what holds, where it was set, and what is left', async () => {
   await setLimit(client, by, { tenant }, { setting: 'tenant', windows: '1000:3600' })
   await setLimit(client, by, { tenant, type: 'pump' }, { setting: 'deviceReadings', windows: 'none' })
   await setLimit(client, by, { tenant, device }, { setting: 'device', windows: '20:3600,200:36000' })
-  const gateway = await aGateway(databaseUrl, { REDIS_URL: undefined })
+  await Promise.all(gateways.map((gateway) => gateway.credentialsRefreshed()))
+  const gateway = gateways[0] as Gateway
   for (let n = 0; n < 5; n++) expect((await post(gateway, token)).status).toBe(202)
   expect((await post(gateway, token)).headers.get('ratelimit')).toMatch(
     /^"device-3600";r=14;t=\d{4}, "device-36000";r=194;t=/,
@@ -177,6 +178,10 @@ it('shows what holds, where it was set, and what is left', async () => {
       expect.objectContaining({ limit: 'device_bytes', from: 'configuration', windows: '100000:1' }),
     ]),
   )
+  // Another gateway does not see what this one has leased and not spent.
+  const [seen] = (await (gateways[1] as Gateway).limits.show(tenant, device, false))[0]?.levels ?? []
+  expect(seen?.left).toBeLessThanOrEqual(14)
+  expect(seen?.left).toBeGreaterThanOrEqual(4)
 })
 
 it('each change is in the audit, once; what is so already is none', async () => {
