@@ -11,6 +11,8 @@ export class Job {
   /** The refusal that holds it, or holds the message before it in its lane. */
   wait: Wait | undefined = undefined
   settled = false
+  /** What a message of a backlog has paid before anybody knew that it is one: it goes back when it is known. */
+  prepaid: Cost | undefined = undefined
 
   constructor(envelope: Envelope) {
     this.envelope = envelope
