@@ -10,6 +10,7 @@ import { createAccounts } from './accounts.ts'
 import { clientCaPems } from './auth/client-authorities.ts'
 import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
+import { catchesUp } from './catch-up.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
 import type { AckLevel, EventLog } from './event-log/event-log.ts'
 import { startKafkaEventLog } from './event-log/kafka-event-log.ts'
@@ -84,7 +85,15 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const normalizer = createNormalizer({ retentionMs: retentionMs(config.retention.reading), authenticator: registry })
   const limitBooks = createLimitBooks(tools)
   opened.defer(() => limitBooks.close())
-  const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, limitBooks, log })
+  const pipeline = createPipeline({
+    rateLimiter,
+    normalizer,
+    eventLog,
+    accounts,
+    limitBooks,
+    log,
+    catchesUp: catchesUp(config.limits),
+  })
   const { clientCas } = config.auth
   const authorities = {
     files: clientCas.map(({ file }) => file),

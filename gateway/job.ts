@@ -17,6 +17,8 @@ export class Job {
   holdUntilMs: number
   /** It is held at a limit that others share, or behind a message that is: that time is not its own. */
   holdsAnew = false
+  /** What a message of a backlog has paid before anybody knew that it is one: it goes back when it is known. */
+  prepaid: Cost | undefined = undefined
 
   constructor(envelope: Envelope) {
     this.envelope = envelope

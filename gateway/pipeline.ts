@@ -4,6 +4,7 @@ import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Accounts } from './accounts.ts'
+import { isBacklog } from './catch-up.ts'
 import type { Envelope, Lane } from './envelope.ts'
 import type { EventLog } from './event-log/event-log.ts'
 import type { Ingress } from './ingress.ts'
@@ -23,6 +24,8 @@ export interface Stages {
   readonly accounts: Accounts
   readonly limitBooks: LimitBooks
   readonly log: Log
+  /** True: messages of a backlog draw on buckets of their own. */
+  readonly catchesUp?: boolean
 }
 
 export interface RunningPipeline extends Pipeline {
@@ -48,6 +51,7 @@ export function createPipeline({
   accounts,
   limitBooks,
   log,
+  catchesUp = false,
 }: Stages): RunningPipeline {
   let pending: Job[] = []
   let running = false
@@ -99,7 +103,27 @@ export function createPipeline({
     const admitted = await limited(batch.filter(mayGoOn), costsOfMessage)
     decode(admitted)
     const taken = await limited(admitted.filter(unsettled), costsOfReadings)
+    if (catchesUp) giveBackPrepaid(admitted)
     append(taken)
+  }
+
+  /**
+   * A backlog takes nothing from live data: what its messages paid before they were decoded goes back, but for one that is refused: its own
+   * device or fleet has had the work of decoding done.
+   */
+  function giveBackPrepaid(jobs: readonly Job[]): void {
+    const costs: Cost[] = []
+    for (const { prepaid, settled } of jobs)
+      if (prepaid !== undefined) costs.push(settled ? { ...prepaid, device: undefined, fleet: undefined } : prepaid)
+    for (const job of jobs) job.prepaid = undefined
+    if (costs.length > 0) rateLimiter.giveBack(costs)
+  }
+
+  /** Its readings, or for a backlog its messages; a device that a fleet credential speaks for pays its own message and bytes as well. */
+  function costsOfReadings(job: Job): readonly Cost[] {
+    if (job.outcome?.kind !== 'events') return []
+    job.owed ??= readingCosts(job.envelope.ingress, job.outcome.events, catchesUp)
+    return job.owed
   }
 
   /** Settles what can't go on at all, keeps what stands behind a held message of its lane, and lets the rest pass. */
@@ -209,6 +233,8 @@ export function createPipeline({
       job.owed = undefined
       if (outcome.kind === 'ignored') settle(job, ignored)
       else if (outcome.kind === 'refused') refuse(job, outcome.code, outcome.message)
+      else if (catchesUp && outcome.kind === 'events' && outcome.events.every(isBacklog))
+        job.prepaid = isPaid(job.envelope) ? undefined : messageCost(job.envelope)
     }
   }
 
@@ -293,9 +319,12 @@ const ingressOf = (job: Job): Ingress => job.envelope.ingress
 /** One message and its bytes, garbage too. Before a fleet credential's message is decoded, only the fleet and the tenant can pay. */
 function costsOfMessage(job: Job): readonly Cost[] {
   if (job.outcome !== undefined) return []
-  job.owed ??= job.envelope.ingress.charge?.messages === 0 ? [] : [messageCost(job.envelope)]
+  job.owed ??= isPaid(job.envelope) ? [] : [messageCost(job.envelope)]
   return job.owed
 }
+
+/** Another message of its request has paid for it. */
+const isPaid = ({ ingress }: Envelope) => ingress.charge?.messages === 0
 
 function messageCost({ ingress: { principal, payload, charge } }: Envelope): Cost {
   return {
@@ -308,27 +337,32 @@ function messageCost({ ingress: { principal, payload, charge } }: Envelope): Cos
   }
 }
 
-/** Its readings; a device that a fleet credential speaks for pays its own message and bytes as well. */
-function costsOfReadings(job: Job): readonly Cost[] {
-  if (job.outcome?.kind !== 'events') return []
-  job.owed ??= readingCosts(job.envelope.ingress, job.outcome.events)
-  return job.owed
-}
-
-function readingCosts({ principal, payload }: Ingress, events: readonly TelemetryEvent[]): Cost[] {
+function readingCosts(
+  { principal, payload, charge }: Ingress,
+  events: readonly TelemetryEvent[],
+  catchesUp: boolean,
+): Cost[] {
   const costs: Cost[] = []
   const bytes = Math.ceil(payload.length / events.length)
-  for (const { device, readings } of events) {
-    const { tenant, fleet } = principal
+  for (const event of events) {
+    const { device, readings } = event
+    const { tenant } = principal
+    const fleet = principal.fleet ? principal.device : undefined
+    if (catchesUp && isBacklog(event)) {
+      // The first of a batch pays for all, or a batch above the limit would never come to its end.
+      costs.push({ tenant, device, fleet, messages: 0, readings: 0, bytes: 0, catchUp: charge?.messages ?? 1 })
+      continue
+    }
     costs.push({
       tenant,
       device,
-      fleet: fleet ? principal.device : undefined,
+      fleet,
       messages: 0,
       readings: readings.length,
       bytes: 0,
     })
-    if (fleet) costs.push({ tenant, device, fleet: undefined, messages: 1, readings: 0, bytes, deviceOnly: true })
+    if (principal.fleet)
+      costs.push({ tenant, device, fleet: undefined, messages: 1, readings: 0, bytes, deviceOnly: true })
   }
   return costs
 }

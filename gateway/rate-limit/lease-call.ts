@@ -35,7 +35,7 @@ export class LeaseCall {
     const afterModest = Math.max(0, hand - modest)
     const needModest = Math.max(0, modest - hand)
     const needGreedy = Math.max(0, greedy - afterModest)
-    const wanted = over > 0 ? 0 : lease.wanted(Math.max(0, hand - modest - greedy), nowMs)
+    const wanted = over > 0 || back > 0 ? 0 : lease.wanted(Math.max(0, hand - modest - greedy), nowMs)
     if (over === 0 && back === 0 && needModest + needGreedy + wanted === 0) return
     this.keys.push(lease.key)
     const reserve = shares?.reserve ?? 0

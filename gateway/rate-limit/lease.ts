@@ -18,6 +18,8 @@ export class Lease extends Bucket {
   readonly size: number
   /** When a cost was last paid from it. */
   spentMs = Number.NEGATIVE_INFINITY
+  /** Whether the time before was shortly before that. */
+  #isBusy = false
   /** Until when what was heard of the bucket is reason enough to refuse. */
   believedUntilMs = Number.NEGATIVE_INFINITY
   /** Not to be asked for again before. */
@@ -41,10 +43,6 @@ export class Lease extends Bucket {
     this.size = leaseSize(rule)
   }
 
-  isActive(nowMs: number): boolean {
-    return nowMs - this.spentMs < idleMs
-  }
-
   /** Whole milliseconds until there could be an answer other than no; 0 when Redis has to be asked. */
   refusalMs(amount: number, isGreedy: boolean, nowMs: number): number {
     const quietMs = Math.ceil(this.quietUntilMs - nowMs)
@@ -54,6 +52,8 @@ export class Lease extends Bucket {
 
   spend(amount: number, nowMs: number): void {
     this.hand -= amount
+    if (nowMs === this.spentMs) return // another cost of the same take
+    this.#isBusy = nowMs - this.spentMs < idleMs
     this.spentMs = nowMs
   }
 
@@ -67,9 +67,9 @@ export class Lease extends Bucket {
     return true
   }
 
-  /** How many tokens more it should have in hand; none where more is asked for than there is. */
+  /** How many tokens more it should have in hand: none for one who comes seldom, and none where more is asked for than there is. */
   wanted(hand: number, nowMs: number): number {
-    if (this.shares !== undefined || !this.isActive(nowMs)) return 0
+    if (!this.#isBusy || nowMs - this.spentMs >= idleMs || this.shares !== undefined) return 0
     return hand * 4 <= this.size ? Math.max(0, this.size - hand) : 0
   }
 
