@@ -34,6 +34,7 @@ await using registry = await startRegistry({
   databaseUrl,
   auth: { jwt: [], clientCas: [] },
   limits: { firstSightDevices: 1000, firstSightPerMinute: 60 },
+  onLimitOverrides: () => {},
   log: silentLog,
   metrics: createMetrics('bench'),
 })

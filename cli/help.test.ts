@@ -3,6 +3,7 @@ import { expect, it } from 'vitest'
 import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDevicesCommand } from './devices.ts'
+import { createLimitsCommand } from './limits.ts'
 import { createTenantsCommand } from './tenants.ts'
 
 const commands = [
@@ -10,6 +11,7 @@ const commands = [
   createCredentialsCommand(),
   createTenantsCommand(),
   createAdminTokensCommand(),
+  createLimitsCommand(),
 ].flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
 
 function helpOf(command: Command): string {

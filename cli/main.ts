@@ -7,6 +7,7 @@ import { createDevicesCommand } from './devices.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
 import { createInitCommand } from './init.ts'
+import { createLimitsCommand } from './limits.ts'
 import { createSimulateCommand } from './simulate.ts'
 import { createSqlCommand } from './sql.ts'
 import { createStatusCommand } from './status.ts'
@@ -36,6 +37,7 @@ for (const command of [
   createCredentialsCommand(),
   createTenantsCommand(),
   createAdminTokensCommand(),
+  createLimitsCommand(),
   createSimulateCommand().addHelpText(
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',

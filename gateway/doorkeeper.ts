@@ -1,5 +1,6 @@
 import { addressKey } from '#platform/address-key.ts'
 import type { Config } from '#platform/config-schema.ts'
+import { configuredPolicy } from './rate-limit/limit-policy.ts'
 import { windowsOf } from './rate-limit/limits.ts'
 import { TokenBuckets } from './rate-limit/token-buckets.ts'
 
@@ -27,7 +28,9 @@ export class Doorkeeper {
     this.#maxPerAddress = maxConnectionsPerAddress
     const windows = windowsOf(connectRate, 'mqtt.connectRate')
     this.#rate = new TokenBuckets(
-      windows.map((window) => ({ limit: 'device', owner: 'device', quantity: 'messages', ...window })),
+      configuredPolicy(
+        windows.map((window) => ({ limit: 'device', owner: 'device', quantity: 'messages', ...window })),
+      ),
       maxAddresses,
     )
   }

@@ -11,6 +11,8 @@ export interface Envelope {
   readonly lane: Lane | undefined
   /** performance.now() until which a limit may hold the message; past it, or when it is already past, the verdict is `refused`. Infinity: held until its turn. */
   readonly holdUntilMs: number
+  /** True: a limit that others share (a fleet's, a tenant's) holds the message until its turn instead, whatever `holdUntilMs` says. */
+  readonly holdsShared?: boolean
   settle(verdict: Verdict): void
 }
 
@@ -20,4 +22,6 @@ export class Lane {
   closed = false
   /** performance.now() at which held messages may ask again; 0 when none are held. */
   blockedUntilMs = 0
+  /** True while what holds them is a limit that others share. */
+  isSharing = false
 }

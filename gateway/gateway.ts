@@ -10,14 +10,19 @@ import { createAccounts } from './accounts.ts'
 import { clientCaPems } from './auth/client-authorities.ts'
 import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
+import { catchesUp } from './catch-up.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
 import type { AckLevel, EventLog } from './event-log/event-log.ts'
 import { startKafkaEventLog } from './event-log/kafka-event-log.ts'
 import { startHttpSource } from './http/http-source.ts'
+import { createLimitBooks } from './limit-books.ts'
 import { startMqttSource } from './mqtt/mqtt-source.ts'
 import { createWebSocketDoor } from './mqtt/web-socket-door.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
 import { createPipeline } from './pipeline.ts'
+import { createLimitInspector, type LimitInspector } from './rate-limit/limit-inspector.ts'
+import { type LimitOverrideRow, LimitOverrides } from './rate-limit/limit-overrides.ts'
+import type { LimitPolicy } from './rate-limit/limit-policy.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { RateLimiter } from './rate-limit/rate-limiter.ts'
 import { startRedisRateLimiter } from './rate-limit/redis-rate-limiter.ts'
@@ -47,6 +52,8 @@ export interface Gateway extends Handle {
   readonly eventLog: EventLog['kind']
   readonly rateLimiter: RateLimiter['kind']
   readonly ackLevel: AckLevel
+  /** What holds for a device, and what is left of it. */
+  readonly limits: LimitInspector
   /** What /readyz says: credentials are loaded and the event log has not been away for 10 s. Redis never turns it. */
   ready(): { ok: boolean; detail: Record<string, unknown> }
   /** Resolves when credentials written before the call are known here. */
@@ -61,12 +68,32 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const tools = { log, metrics }
   if (config.mqtt.open) needLoopback(config)
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
-  const registry = opened.use(await startRegistry({ databaseUrl, auth: config.auth, limits: config.limits, ...tools }))
-  const rateLimiter = opened.use(await startRateLimiter(config, tools))
+  const limits = new LimitOverrides(config.limits)
+  const registry = opened.use(
+    await startRegistry({
+      databaseUrl,
+      auth: config.auth,
+      limits: config.limits,
+      onLimitOverrides: (rows) => takeOverrides(limits, rows, log),
+      ...tools,
+    }),
+  )
+  limits.typesFrom(registry)
+  const rateLimiter = opened.use(await startRateLimiter(config.redis.url, limits, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
   const normalizer = createNormalizer({ retentionMs: retentionMs(config.retention.reading), authenticator: registry })
-  const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, log })
+  const limitBooks = createLimitBooks(tools)
+  opened.defer(() => limitBooks.close())
+  const pipeline = createPipeline({
+    rateLimiter,
+    normalizer,
+    eventLog,
+    accounts,
+    limitBooks,
+    log,
+    catchesUp: catchesUp(config.limits),
+  })
   const { clientCas } = config.auth
   const authorities = {
     files: clientCas.map(({ file }) => file),
@@ -99,6 +126,8 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     await startHttpSource(config.http, {
       ...shared,
       countRefused: (reason) => accounts.turnedAway('http', reason),
+      levelsOf: ({ tenant, device, fleet }) =>
+        fleet ? rateLimiter.known(tenant, undefined, device) : rateLimiter.known(tenant, device, undefined),
       webSocketDoor: config.http.webSocket
         ? createWebSocketDoor({ maxPacketBytes: config.mqtt.maxPacketBytes, accept: mqtt.accept })
         : undefined,
@@ -121,6 +150,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     httpTlsPort: http.tlsPort,
     eventLog: eventLog.kind,
     rateLimiter: rateLimiter.kind,
+    limits: createLimitInspector(limits, rateLimiter),
     // Read when asked: a Kafka that was away at the start tells its topics later.
     get ackLevel() {
       return eventLog.ackLevel
@@ -156,9 +186,18 @@ function needLoopback({ mqtt, http }: Config): void {
       )
 }
 
-function startRateLimiter(config: Config, tools: { log: Log; metrics: Metrics }): Promise<RateLimiter> {
-  const { limits, redis } = config
-  return redis.url === undefined ? startMemoryRateLimiter(limits) : startRedisRateLimiter(limits, redis.url, tools)
+function takeOverrides(limits: LimitOverrides, rows: readonly LimitOverrideRow[], log: Log): void {
+  const unknown = [...limits.take(rows)]
+  if (unknown.length > 0) log.warn({ unknown: unknown.slice(0, 5) }, 'limits of a newer version are left out here')
+  else log.debug({ overrides: rows.length }, 'limits were read from the registry')
+}
+
+function startRateLimiter(
+  redisUrl: string | undefined,
+  policy: LimitPolicy,
+  tools: { log: Log; metrics: Metrics },
+): Promise<RateLimiter> {
+  return redisUrl === undefined ? startMemoryRateLimiter(policy) : startRedisRateLimiter(policy, redisUrl, tools)
 }
 
 function startEventLog({ kafka }: Config, { direct, log, metrics }: GatewayOptions): Promise<EventLog> {

@@ -11,8 +11,24 @@ export class Job {
   /** The refusal that holds it, or holds the message before it in its lane. */
   wait: Wait | undefined = undefined
   settled = false
+  /** A limit has stopped it, and it is in the books for that. */
+  isLimited = false
+  /** As its envelope says, but later when a limit that others share has held it meanwhile. */
+  holdUntilMs: number
+  /** It is held at a limit that others share, or behind a message that is: that time is not its own. */
+  holdsAnew = false
+  /** What a message of a backlog has paid before anybody knew that it is one: it goes back when it is known. */
+  prepaid: Cost | undefined = undefined
 
   constructor(envelope: Envelope) {
     this.envelope = envelope
+    this.holdUntilMs = envelope.holdUntilMs
+  }
+
+  /** It may be held from now on for as long as when it arrived. */
+  holdAnew(nowMs: number): void {
+    this.holdsAnew = false
+    const { holdUntilMs, ingress } = this.envelope
+    if (holdUntilMs > 0) this.holdUntilMs = nowMs + holdUntilMs - ingress.arrivedAtMs
   }
 }

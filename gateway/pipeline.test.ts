@@ -12,8 +12,11 @@ import type { Principal } from './auth/principal.ts'
 import { type Envelope, Lane } from './envelope.ts'
 import type { EventLog } from './event-log/event-log.ts'
 import type { Ingress } from './ingress.ts'
+import { createLimitBooks } from './limit-books.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
 import { createPipeline, type RunningPipeline } from './pipeline.ts'
+import { configuredPolicy } from './rate-limit/limit-policy.ts'
+import { rulesOf } from './rate-limit/limits.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { Verdict } from './verdict.ts'
 
@@ -33,6 +36,9 @@ const noLimits = {
   tenant: 'none',
   tenantReadings: 'none',
   tenantBytes: 'none',
+  catchUpDevice: 'none',
+  catchUpFleet: 'none',
+  catchUpTenant: 'none',
   firstSightDevices: 10,
   firstSightPerMinute: 60,
 }
@@ -121,10 +127,11 @@ async function rig(limits: Partial<typeof noLimits> = {}): Promise<Rig> {
   const log = new HeldEventLog()
   const metrics = createMetrics('test')
   const pipeline = createPipeline({
-    rateLimiter: await startMemoryRateLimiter({ ...noLimits, ...limits }),
+    rateLimiter: await startMemoryRateLimiter(configuredPolicy(rulesOf({ ...noLimits, ...limits }))),
     normalizer: createNormalizer({ retentionMs: undefined, authenticator }),
     eventLog: log,
     accounts: createAccounts(metrics),
+    limitBooks: createLimitBooks({ metrics, log: silentLog }),
     log: silentLog,
   })
   return { pipeline, log, text: () => metrics.registry.metrics() }

@@ -4,12 +4,15 @@ import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Accounts } from './accounts.ts'
+import { isBacklog } from './catch-up.ts'
 import type { Envelope, Lane } from './envelope.ts'
 import type { EventLog } from './event-log/event-log.ts'
 import type { Ingress } from './ingress.ts'
 import { Job } from './job.ts'
+import type { LimitBooks } from './limit-books.ts'
 import type { Normalizer } from './normalize/normalizer.ts'
 import type { Pipeline } from './pipeline-port.ts'
+import { isShared } from './rate-limit/limits.ts'
 import type { Cost, RateLimiter, Wait } from './rate-limit/rate-limiter.ts'
 import { ignored, stored, type Verdict } from './verdict.ts'
 import { WaitingLanes } from './waiting-lanes.ts'
@@ -19,7 +22,10 @@ export interface Stages {
   readonly normalizer: Normalizer
   readonly eventLog: EventLog
   readonly accounts: Accounts
+  readonly limitBooks: LimitBooks
   readonly log: Log
+  /** True: messages of a backlog draw on buckets of their own. */
+  readonly catchesUp?: boolean
 }
 
 export interface RunningPipeline extends Pipeline {
@@ -30,13 +36,23 @@ export interface RunningPipeline extends Pipeline {
 const maxBatch = 1000
 /** Bytes of payloads in hand over all connections: past it messages are refused, whatever each connection may hold. */
 const maxInHandBytes = 256 * 1024 * 1024
+/** A held message asks again after this long at the latest: its limit may have been set otherwise meanwhile. */
+const longestSleepMs = 1000
 
 /**
  * The one path: rate limit (message, bytes) → normalize → rate limit (readings) → event log → verdict.
  * Runs micro-batches one after the other up to the event log, so no stage awaits a message of its own and lanes keep their order;
  * the log's answers overlap with the next batches.
  */
-export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, log }: Stages): RunningPipeline {
+export function createPipeline({
+  rateLimiter,
+  normalizer,
+  eventLog,
+  accounts,
+  limitBooks,
+  log,
+  catchesUp = false,
+}: Stages): RunningPipeline {
   let pending: Job[] = []
   let running = false
   let closing = false
@@ -87,7 +103,27 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
     const admitted = await limited(batch.filter(mayGoOn), costsOfMessage)
     decode(admitted)
     const taken = await limited(admitted.filter(unsettled), costsOfReadings)
+    if (catchesUp) giveBackPrepaid(admitted)
     append(taken)
+  }
+
+  /**
+   * A backlog takes nothing from live data: what its messages paid before they were decoded goes back, but for one that is refused: its own
+   * device or fleet has had the work of decoding done.
+   */
+  function giveBackPrepaid(jobs: readonly Job[]): void {
+    const costs: Cost[] = []
+    for (const { prepaid, settled } of jobs)
+      if (prepaid !== undefined) costs.push(settled ? { ...prepaid, device: undefined, fleet: undefined } : prepaid)
+    for (const job of jobs) job.prepaid = undefined
+    if (costs.length > 0) rateLimiter.giveBack(costs)
+  }
+
+  /** Its readings, or for a backlog its messages; a device that a fleet credential speaks for pays its own message and bytes as well. */
+  function costsOfReadings(job: Job): readonly Cost[] {
+    if (job.outcome?.kind !== 'events') return []
+    job.owed ??= readingCosts(job.envelope.ingress, job.outcome.events, catchesUp)
+    return job.owed
   }
 
   /** Settles what can't go on at all, keeps what stands behind a held message of its lane, and lets the rest pass. */
@@ -100,7 +136,10 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
       refuse(job, 'queue_full', 'too many bytes are in hand')
     else {
       const before = lane && waiting.jobsOf(lane)
-      if (before === undefined) return true
+      if (before === undefined) {
+        if (job.holdsAnew) job.holdAnew(performance.now())
+        return true
+      }
       holdBehind(job, before)
     }
     return false
@@ -109,7 +148,13 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
   /** Spends what each job still owes; those over a limit are held in their lane, or refused when they cannot be. */
   async function limited(jobs: readonly Job[], costsOf: (job: Job) => readonly Cost[]): Promise<readonly Job[]> {
     const costs: Cost[] = []
-    for (const job of jobs) for (const cost of costsOf(job)) costs.push(cost)
+    for (const job of jobs) {
+      const isFirst = job.owed === undefined
+      for (const cost of costsOf(job)) {
+        if (isFirst) limitBooks.asked(cost)
+        costs.push(cost)
+      }
+    }
     if (costs.length === 0) return jobs
     const waits = await rateLimiter.take(costs)
     const passed: Job[] = []
@@ -119,9 +164,14 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
     let next = 0
     for (const job of jobs) {
       const owed = costsOf(job)
-      const wait = longestOf(waits, next, owed.length)
-      if (wait !== undefined) job.owed = owed.filter((_, index) => waits[next + index] !== undefined)
-      else if (owed.length > 0) job.owed = []
+      const longest = longestOf(waits, next, owed.length)
+      const wait = longest < 0 ? undefined : waits[next + longest]
+      for (let index = 0; index < owed.length; index++)
+        if (waits[next + index] === undefined) limitBooks.passed(owed[index] as Cost)
+      if (wait !== undefined) {
+        noteLimited(job, wait, owed[longest] as Cost, now)
+        job.owed = owed.filter((_, index) => waits[next + index] !== undefined)
+      } else if (owed.length > 0) job.owed = []
       next += owed.length
       const { lane } = job.envelope
       const before = lane && held.get(lane)
@@ -134,24 +184,43 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
     return passed
   }
 
+  /** One message is one in the books, however often it asks. */
+  function noteLimited(job: Job, wait: Wait, cost: Cost, now: number): void {
+    if (job.isLimited) return
+    job.isLimited = true
+    const { tenant, device } = job.envelope.ingress.principal
+    limitBooks.limited(tenant, (isShared(wait.limit) ? undefined : cost.device) ?? device, wait, now)
+  }
+
   function holdOrRefuse(job: Job, wait: Wait, now: number, held: Map<Lane, Job[]>): void {
     job.wait = wait
     const { lane, holdUntilMs } = job.envelope
-    if (lane === undefined || holdUntilMs <= now || closing) {
+    if (lane === undefined || holdEndMs(job) <= now || closing) {
       // Held to its end: the source closes the connection, and what came behind may not overtake it on the way.
       if (lane !== undefined && holdUntilMs > 0) lane.closed = true
       refuseAtLimit(job)
-    } else held.set(lane, [job])
+      return
+    }
+    lane.isSharing = isShared(wait.limit)
+    job.holdsAnew = lane.isSharing
+    held.set(lane, [job])
   }
 
   function holdBehind(job: Job, before: Job[]): void {
-    job.wait ??= before[0]?.wait
-    if (job.envelope.holdUntilMs <= 0) refuseAtLimit(job)
-    else before.push(job)
+    const [first] = before
+    job.wait ??= first?.wait
+    const { holdUntilMs, holdsShared } = job.envelope
+    if (holdUntilMs <= 0 && holdsShared !== true) refuseAtLimit(job)
+    else {
+      job.holdsAnew ||= first?.holdsAnew === true
+      before.push(job)
+    }
   }
 
   function refuseAtLimit(job: Job): void {
-    refuse(job, 'rate_limited', `over the limit "${job.wait?.limit ?? 'device'}"`, job.wait)
+    const limit = job.wait?.limit ?? 'device'
+    limitBooks.refused(limit)
+    refuse(job, 'rate_limited', `over the limit "${limit}"`, job.wait)
   }
 
   function decode(jobs: readonly Job[]): void {
@@ -164,6 +233,8 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
       job.owed = undefined
       if (outcome.kind === 'ignored') settle(job, ignored)
       else if (outcome.kind === 'refused') refuse(job, outcome.code, outcome.message)
+      else if (catchesUp && outcome.kind === 'events' && outcome.events.every(isBacklog))
+        job.prepaid = isPaid(job.envelope) ? undefined : messageCost(job.envelope)
     }
   }
 
@@ -217,18 +288,29 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
   }
 }
 
-function longestOf(waits: readonly (Wait | undefined)[], from: number, count: number): Wait | undefined {
-  let longest: Wait | undefined
-  for (let index = from; index < from + count; index++) {
-    const wait = waits[index]
-    if (wait !== undefined && (longest === undefined || wait.ms > longest.ms)) longest = wait
+/** Which of the costs of a job waits longest; -1 when none does. */
+function longestOf(waits: readonly (Wait | undefined)[], from: number, count: number): number {
+  let longest = -1
+  let longestMs = 0
+  for (let index = 0; index < count; index++) {
+    const wait = waits[from + index]
+    if (wait === undefined || wait.ms <= longestMs) continue
+    longest = index
+    longestMs = wait.ms
   }
   return longest
 }
 
 /** When a held message asks again: when it may pass, or at the end of its hold. */
-function untilMs({ wait, envelope }: Job, now: number): number {
-  return Math.min(now + (wait?.ms ?? 0), envelope.holdUntilMs)
+function untilMs(job: Job, now: number): number {
+  return Math.min(now + Math.min(job.wait?.ms ?? 0, longestSleepMs), holdEndMs(job))
+}
+
+/** A limit that others share is not the sender's own fault: over it a connection waits for its part, however long that takes. */
+function holdEndMs({ wait, holdUntilMs, envelope }: Job): number {
+  return envelope.holdsShared === true && wait !== undefined && isShared(wait.limit)
+    ? Number.POSITIVE_INFINITY
+    : holdUntilMs
 }
 
 const unsettled = (job: Job) => !job.settled
@@ -237,9 +319,12 @@ const ingressOf = (job: Job): Ingress => job.envelope.ingress
 /** One message and its bytes, garbage too. Before a fleet credential's message is decoded, only the fleet and the tenant can pay. */
 function costsOfMessage(job: Job): readonly Cost[] {
   if (job.outcome !== undefined) return []
-  job.owed ??= job.envelope.ingress.charge?.messages === 0 ? [] : [messageCost(job.envelope)]
+  job.owed ??= isPaid(job.envelope) ? [] : [messageCost(job.envelope)]
   return job.owed
 }
+
+/** Another message of its request has paid for it. */
+const isPaid = ({ ingress }: Envelope) => ingress.charge?.messages === 0
 
 function messageCost({ ingress: { principal, payload, charge } }: Envelope): Cost {
   return {
@@ -252,27 +337,32 @@ function messageCost({ ingress: { principal, payload, charge } }: Envelope): Cos
   }
 }
 
-/** Its readings; a device that a fleet credential speaks for pays its own message and bytes as well. */
-function costsOfReadings(job: Job): readonly Cost[] {
-  if (job.outcome?.kind !== 'events') return []
-  job.owed ??= readingCosts(job.envelope.ingress, job.outcome.events)
-  return job.owed
-}
-
-function readingCosts({ principal, payload }: Ingress, events: readonly TelemetryEvent[]): Cost[] {
+function readingCosts(
+  { principal, payload, charge }: Ingress,
+  events: readonly TelemetryEvent[],
+  catchesUp: boolean,
+): Cost[] {
   const costs: Cost[] = []
   const bytes = Math.ceil(payload.length / events.length)
-  for (const { device, readings } of events) {
-    const { tenant, fleet } = principal
+  for (const event of events) {
+    const { device, readings } = event
+    const { tenant } = principal
+    const fleet = principal.fleet ? principal.device : undefined
+    if (catchesUp && isBacklog(event)) {
+      // The first of a batch pays for all, or a batch above the limit would never come to its end.
+      costs.push({ tenant, device, fleet, messages: 0, readings: 0, bytes: 0, catchUp: charge?.messages ?? 1 })
+      continue
+    }
     costs.push({
       tenant,
       device,
-      fleet: fleet ? principal.device : undefined,
+      fleet,
       messages: 0,
       readings: readings.length,
       bytes: 0,
     })
-    if (fleet) costs.push({ tenant, device, fleet: undefined, messages: 1, readings: 0, bytes, deviceOnly: true })
+    if (principal.fleet)
+      costs.push({ tenant, device, fleet: undefined, messages: 1, readings: 0, bytes, deviceOnly: true })
   }
   return costs
 }

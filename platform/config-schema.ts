@@ -211,6 +211,12 @@ export const Config = section({
     tenant: limit('none', 'messages of one tenant'),
     tenantReadings: limit('none', 'readings of one tenant'),
     tenantBytes: limit('none', 'bytes of one tenant'),
+    catchUpDevice: limit(
+      '100:1',
+      'messages of one device whose readings are all older than 10 min; all three none: they count like others',
+    ),
+    catchUpFleet: limit('1000:1', 'messages of one fleet credential whose readings are all older than 10 min'),
+    catchUpTenant: limit('2000:1', 'messages of one tenant whose readings are all older than 10 min'),
     firstSightDevices: Type.Integer({
       default: 1000,
       minimum: 0,

@@ -146,6 +146,39 @@ export const audit = pgTable(
   (table) => [index('audit_at_index').on(table.at)],
 )
 
+/**
+ * Limits that are other than the configuration says: of a tenant, of one device type in it, or of one device. The narrowest holds, for each
+ * setting on its own.
+ */
+export const limitOverride = pgTable(
+  'limit_override',
+  {
+    id: identity().primaryKey(),
+    tenantId: integer('tenant_id')
+      .notNull()
+      .references(() => tenant.id, { onDelete: 'cascade' }),
+    deviceType: text('device_type'),
+    deviceId: integer('device_id').references(() => device.id, { onDelete: 'cascade' }),
+    /** As in the configuration's `limits`. Not listed here: a newer version's may be here before an older gateway is gone. */
+    setting: text('setting').notNull(),
+    /** `100:1,2000:60` or `none`. */
+    windows: text('windows').notNull(),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+    updatedAt: timestamptz('updated_at').notNull().default(sql`clock_timestamp()`),
+  },
+  (table) => [
+    unique('limit_override_owner_setting_unique')
+      .on(table.tenantId, table.deviceType, table.deviceId, table.setting)
+      .nullsNotDistinct(),
+    check('limit_override_owner_check', sql`${table.deviceType} is null or ${table.deviceId} is null`),
+    check(
+      'limit_override_windows_check',
+      sql`${table.windows} ~ '^(none|[1-9][0-9]{0,8}:[1-9][0-9]{0,5}(,[1-9][0-9]{0,8}:[1-9][0-9]{0,5})*)$'`,
+    ),
+    index('limit_override_device_id_index').on(table.deviceId),
+  ],
+)
+
 /** The dictionary of names: one row a name and unit of a tenant, made on first sight. */
 export const metric = pgTable(
   'metric',

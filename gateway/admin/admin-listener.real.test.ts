@@ -33,7 +33,8 @@ afterAll(() => opened.disposeAsync())
 async function aListener(): Promise<string> {
   const own = { name: 'config', token: ownToken } as const
   const at = { host: '127.0.0.1', port: 0 }
-  const { port } = opened.use(await startAdminListener(at, { databaseUrl, ownToken: own, log: silentLog }))
+  const limits = { show: async () => [] } // what a gateway says of them is gateway/limits.real.test.ts's business
+  const { port } = opened.use(await startAdminListener(at, { databaseUrl, ownToken: own, limits, log: silentLog }))
   return `http://127.0.0.1:${port}/admin/v1`
 }
 
@@ -98,6 +99,15 @@ const actions: Action[] = [
   ['show a device', 'viewer', 200, async () => ['GET', `/devices/${await aDevice()}`]],
   ['list credentials', 'viewer', 200, async () => ['GET', '/credentials']],
   ['audit', 'viewer', 200, async () => ['GET', '/audit']],
+  ['list limits', 'viewer', 200, async () => ['GET', '/limits']],
+  ['show limits of a device', 'viewer', 200, async () => ['GET', `/devices/${await aDevice()}/limits`]],
+  [
+    'set a limit',
+    'operator',
+    200,
+    async () => ['POST', '/limits', { setting: 'device', windows: '7:1', type: 'pump' }],
+  ],
+  ['unset a limit', 'operator', 200, async () => ['DELETE', '/limits?setting=device&type=pump']],
   ['add a device', 'operator', 201, async () => ['POST', '/devices', { devices: [{ device: `new-${++numbered}` }] }]],
   ['import devices', 'operator', 200, async () => ['POST', '/devices/import', `device\nimported-${++numbered}\n`]],
   ['disable a device', 'operator', 200, async () => ['POST', `/devices/${await aDevice()}/disable`]],
@@ -219,6 +229,11 @@ describe('requests', () => {
     ['bad percent encoding', 'GET', '/devices/%zz', undefined, ''],
     ['reserved name', 'POST', '/admin-tokens', { name: 'config', role: 'admin' }, 'no table'],
     ['the default tenant', 'DELETE', '/tenants/default', undefined, 'default'],
+    ['no limit of ours', 'POST', '/limits', { setting: 'devices', windows: '1:1' }, 'There are: device,'],
+    ['no windows', 'POST', '/limits', { setting: 'device', windows: '1:0' }, '100:1,2000:60'],
+    ['device and type', 'POST', '/limits', { setting: 'device', windows: '1:1', device: 'a', type: 'b' }, 'not both'],
+    ['a tenant limit of a type', 'DELETE', '/limits?setting=tenantBytes&type=pump', undefined, 'whole tenant'],
+    ['nine windows', 'POST', '/limits', { setting: 'device', windows: Array(9).fill('1:1').join() }, 'at most 8'],
   ])('400: %s', async (_what, method, path, body, word) => {
     const answer = await ask(method, path, ownToken, body)
     expect(answer).toMatchObject({ status: 400, body: { code: 'invalid', status: 400 } })

@@ -6,6 +6,8 @@ export type DeviceStatus = 'new' | 'enabled' | 'disabled'
 export interface Tenant {
   readonly name: string
   readonly devices: Map<string, KnownDevice>
+  /** Each name once, for all devices of that type. */
+  readonly types: Map<string, string>
 }
 
 /** What is kept of every device. There may be a million: fields are few, and strings are shared. */
@@ -17,6 +19,8 @@ export class KnownDevice {
   passwords: PasswordCredential[] | undefined = undefined
   /** The fleet device that brought it on first sight. */
   bringer: KnownDevice | undefined = undefined
+  /** Which may have limits of its own. */
+  type: string | undefined = undefined
   /** The full read that saw it last. */
   generation = 0
 
@@ -53,7 +57,7 @@ export class DeviceDirectory {
   findOrAdd(tenantName: string, name: string, status: DeviceStatus): KnownDevice {
     let tenant = this.#tenants.get(tenantName)
     if (tenant === undefined) {
-      tenant = { name: tenantName, devices: new Map() }
+      tenant = { name: tenantName, devices: new Map(), types: new Map() }
       this.#tenants.set(tenantName, tenant)
     }
     let device = tenant.devices.get(name)
@@ -62,6 +66,16 @@ export class DeviceDirectory {
       tenant.devices.set(name, device)
     }
     return device
+  }
+
+  /** @param type null: none is known */
+  setType(device: KnownDevice, type: string | null): void {
+    if (type === null) device.type = undefined
+    else if (device.type !== type) {
+      const { types } = device.tenant
+      if (!types.has(type)) types.set(type, type)
+      device.type = types.get(type)
+    }
   }
 
   remove({ tenant, name }: KnownDevice): void {

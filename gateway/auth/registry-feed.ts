@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
+import type { LimitOverrideRow } from '../rate-limit/limit-overrides.ts'
 
 export interface CredentialRow {
   readonly credentialId: string
@@ -25,6 +26,7 @@ export interface DeviceRow {
   readonly enabled: boolean
   /** The fleet device whose credential brought it on first sight. */
   readonly bringer: string | null
+  readonly type: string | null
 }
 
 /** Where the rows go. */
@@ -37,6 +39,13 @@ export interface RegistrySink {
   end(full: boolean): void
   /** How many credentials it holds. */
   readonly size: number
+}
+
+export interface RegistryFeedOptions {
+  readonly sink: RegistrySink
+  /** All rows of `limit_override`, whenever they have changed, and after every reconnect. */
+  readonly onLimitOverrides: (rows: readonly LimitOverrideRow[]) => void
+  readonly log: Log
 }
 
 export interface RegistryFeed extends Handle {
@@ -59,8 +68,20 @@ const maxRestMs = 500
 const fullAgainMs = 30_000
 const pageSize = 5000
 
-/** The transaction's time: earlier than what its snapshot may miss. The count finds deleted rows, which no `updated_at` tells. */
-const standSql = `SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs", (SELECT count(*) FROM credential)::int AS credentials`
+/**
+ * The transaction's time: earlier than what its snapshot may miss. The count finds deleted rows, which no `updated_at` tells. Overrides of limits
+ * are few, so a sum over all of them says whether any changed: whatever a transaction commits, however late, makes it another.
+ */
+const standSql = `SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs", (SELECT count(*) FROM credential)::int AS credentials,
+  (SELECT concat_ws(' ', count(*), sum(id), sum(extract(epoch FROM updated_at))) FROM limit_override) AS limits`
+interface Stand {
+  readonly nowMs: number
+  readonly credentials: number
+  readonly limits: string
+}
+const limitSql = `
+  SELECT t.name AS tenant, l.device_type AS "deviceType", d.external_id AS device, l.setting, l.windows
+  FROM limit_override l JOIN tenant t ON t.id = l.tenant_id LEFT JOIN device d ON d.id = l.device_id ORDER BY l.id`
 const changedSince = (table: string, full: boolean) =>
   full ? '' : `${table}.updated_at > to_timestamp($3::float8 / 1000) AND`
 const credentialSql = (full: boolean) => `
@@ -72,7 +93,7 @@ const credentialSql = (full: boolean) => `
   FROM credential c JOIN device d ON d.id = c.device_id JOIN tenant t ON t.id = d.tenant_id
   WHERE ${changedSince('c', full)} c.id > $1 ORDER BY c.id LIMIT $2`
 const deviceSql = (full: boolean) => `
-  SELECT d.id, t.name AS tenant, d.external_id AS device, d.status = 'enabled' AS enabled, b.external_id AS bringer
+  SELECT d.id, t.name AS tenant, d.external_id AS device, d.status = 'enabled' AS enabled, b.external_id AS bringer, d.type
   FROM device d JOIN tenant t ON t.id = d.tenant_id
     LEFT JOIN credential c ON c.id = d.created_by LEFT JOIN device b ON b.id = c.device_id AND b.tenant_id = d.tenant_id
   WHERE ${changedSince('d', full)} d.id > $1 ORDER BY d.id LIMIT $2`
@@ -82,7 +103,10 @@ const deviceSql = (full: boolean) => `
  * the number of credentials is not what it should be (some were deleted), everything is read again. Keeps trying while Postgres is away;
  * the first read is waited for up to 5 s, so that a gateway starts ready where it can.
  */
-export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink, log: Log): Promise<RegistryFeed> {
+export async function startRegistryFeed(
+  databaseUrl: string,
+  { sink, onLimitOverrides, log }: RegistryFeedOptions,
+): Promise<RegistryFeed> {
   let client: pg.Client | undefined
   let timer: NodeJS.Timeout | undefined
   let reading: Promise<void> | undefined
@@ -92,6 +116,7 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
   let closed = false
   /** Undefined: read everything, for the server may be another, and behind the one before. */
   let sinceMs: number | undefined
+  let limitsStand = ''
   let isNotified = false
   let wideAtMs = 0
   let readTookMs = 0
@@ -132,8 +157,8 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
     isNotified = false
     // One snapshot for all pages and for the count.
     await current.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-    const { rows } = await current.query<{ nowMs: number; credentials: number }>(standSql)
-    const stand = rows[0] as { nowMs: number; credentials: number }
+    const { rows } = await current.query<Stand>(standSql)
+    const stand = rows[0] as Stand
     await readRows(current, sinceMs === undefined ? undefined : sinceMs - (isWide ? overlapMs.wide : overlapMs.narrow))
     if (sink.size !== stand.credentials && startedAt >= fullFromMs) {
       if (sinceMs !== undefined) await readRows(current, undefined)
@@ -141,6 +166,10 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
         log.error({ held: sink.size, rows: stand.credentials }, 'credentials in memory are not those in the database')
         fullFromMs = startedAt + fullAgainMs
       }
+    }
+    if (sinceMs === undefined || limitsStand !== stand.limits) {
+      onLimitOverrides((await current.query<LimitOverrideRow>(limitSql)).rows)
+      limitsStand = stand.limits
     }
     await current.query('COMMIT')
     sinceMs = stand.nowMs

@@ -53,6 +53,7 @@ export async function openRegistryDatabase() {
         databaseUrl: database.url,
         auth: { jwt: [], clientCas: [] },
         limits: { firstSightDevices, firstSightPerMinute },
+        onLimitOverrides: () => {},
         log: silentLog,
         metrics: createMetrics('test'),
         ...more,

@@ -3,6 +3,7 @@ import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
+import type { LimitOverrideRow } from '../rate-limit/limit-overrides.ts'
 import { AuthCounts, type ShownKind } from './auth-counts.ts'
 import type { Authenticator, AuthRefusal, ClientCertificate, Presented } from './authenticator.ts'
 import { CertificateLogin, type CertificatePrincipal } from './certificate-login.ts'
@@ -21,6 +22,8 @@ export interface RegistryOptions {
   readonly databaseUrl: string
   readonly auth: Pick<Config['auth'], 'jwt' | 'clientCas'>
   readonly limits: Pick<Config['limits'], 'firstSightDevices' | 'firstSightPerMinute'>
+  /** Gets all overrides of limits, within 2 s of a change. */
+  readonly onLimitOverrides: (rows: readonly LimitOverrideRow[]) => void
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -30,6 +33,8 @@ export interface Registry extends Authenticator, Handle {
   loaded(): boolean
   /** Resolves after the next successful read, for those who have just written to the tables. */
   refreshed(): Promise<void>
+  /** The device's type, where it has one. Allocates nothing. */
+  typeOf(tenant: string, device: string): string | undefined
   /** What to present of a client's certificate, `socket.getPeerCertificate()`; only after the handshake said `authorized`. */
   clientCertificateOf(peer: Pick<PeerCertificate, 'raw' | 'subject'>): ClientCertificate | undefined
   /** Looks now whether files of keys and CAs changed, and writes when credentials were used last. Both happen by themselves too. */
@@ -43,7 +48,14 @@ const tokenForm = /^fb_[\w-]{43}$/
  * All credentials and device names in memory, kept fresh by the feed. Authenticating never waits for Postgres, and nothing here forgets what
  * it knew when Postgres goes away.
  */
-export async function startRegistry({ databaseUrl, auth, limits, log, metrics }: RegistryOptions): Promise<Registry> {
+export async function startRegistry({
+  databaseUrl,
+  auth,
+  limits,
+  onLimitOverrides,
+  log,
+  metrics,
+}: RegistryOptions): Promise<Registry> {
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
   const listeners = new Set<() => void>()
   const onChange = () => {
@@ -61,7 +73,7 @@ export async function startRegistry({ databaseUrl, auth, limits, log, metrics }:
   const certificates = new CertificateLogin(known, authorities)
   const passwords = new PasswordLogin(known, log)
   const lastUse = opened.use(startLastUse(databaseUrl, log))
-  const feed = opened.use(await startRegistryFeed(databaseUrl, known, log))
+  const feed = opened.use(await startRegistryFeed(databaseUrl, { sink: known, onLimitOverrides, log }))
   const counts = new AuthCounts(metrics)
   metrics.gauge('fleetbridge_credentials', 'Credentials held in memory', () => known.size)
 
@@ -117,6 +129,7 @@ export async function startRegistry({ databaseUrl, auth, limits, log, metrics }:
     ...handleOf(() => parts.disposeAsync()),
     loaded: () => feed.loaded(),
     refreshed: () => feed.refreshed(),
+    typeOf: (tenant, device) => known.devices.find(tenant, device)?.type,
     async settled() {
       await Promise.all([jwt.checkFiles(), authorities.checkFiles(), lastUse.write()])
     },

@@ -7,11 +7,13 @@ import { type Envelope, Lane } from '../envelope.ts'
 import type { Charge, Ingress } from '../ingress.ts'
 import { splitInfluxLines } from '../normalize/split-influx-lines.ts'
 import type { Pipeline } from '../pipeline-port.ts'
+import type { LimitLevel } from '../rate-limit/rate-limiter.ts'
 import type { Verdict } from '../verdict.ts'
 import { acceptedOne, answerTo } from './answer.ts'
 import { answerToBatch, batchTaken } from './answer-batch.ts'
 import type { Inflated, Inflater } from './inflater.ts'
 import { type Answer, type ProblemOptions, problem } from './problem.ts'
+import { rateLimitHeaders } from './rate-limit-headers.ts'
 import type { RequestCounts } from './request-counts.ts'
 import { respond } from './respond.ts'
 import type { Room } from './room.ts'
@@ -39,6 +41,8 @@ export interface Intake {
   readonly open: Set<Unanswered>
   closing: boolean
   countRefused(reason: ReasonCode): void
+  /** The windows that hold for a sender, and what is left of them, as far as it is known without asking anybody. */
+  levelsOf(principal: Principal): readonly LimitLevel[]
   /** A request was answered, or its sender has gone. */
   left(): void
 }
@@ -264,12 +268,18 @@ export class Exchange implements Unanswered {
     const id = uuidV7()
     const verdicts = this.#verdicts as Verdict[]
     if (this.#asked.route.lines === true) {
-      this.#send(answerToBatch(verdicts, id))
+      this.#sendWithLimits(answerToBatch(verdicts, id))
       return
     }
     const isOne = verdicts.length === 1 && verdicts[0]?.kind === 'stored'
     const answer = isOne ? { status: 202, headers: json, body: acceptedOne(id) } : answerTo(verdicts, id)
-    this.#send(answer.status === 202 && this.#asked.route.emptyAnswer ? emptyOk : answer)
+    this.#sendWithLimits(answer.status === 202 && this.#asked.route.emptyAnswer ? emptyOk : answer)
+  }
+
+  /** Its messages were charged: a sender that looks sees the end coming. */
+  #sendWithLimits(answer: Answer): void {
+    const limits = rateLimitHeaders(this.#intake.levelsOf(this.#asked.principal))
+    this.#send({ ...answer, headers: { ...answer.headers, ...limits } })
   }
 
   /** Refused before any of its messages was handed on. */

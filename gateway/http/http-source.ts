@@ -22,11 +22,13 @@ import { uuidV7 } from '#platform/uuid-v7.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
+import type { Principal } from '../auth/principal.ts'
 import { type CertificateReader, certificateShownOn, readsNoCertificate } from '../auth/shown-certificate.ts'
 import { Doorkeeper } from '../doorkeeper.ts'
 import type { Peer } from '../mqtt/peer.ts'
 import { type WebSocketDoor, webSocketPath } from '../mqtt/web-socket-door.ts'
 import type { Pipeline } from '../pipeline-port.ts'
+import type { LimitLevel } from '../rate-limit/rate-limiter.ts'
 import { onClientError } from './client-error.ts'
 import type { Intake } from './exchange.ts'
 import { Inflater } from './inflater.ts'
@@ -45,6 +47,8 @@ export interface HttpSourceOptions {
   readonly metrics: Metrics
   /** A request that was refused before its messages reached the pipeline. */
   readonly countRefused?: (reason: ReasonCode) => void
+  /** What is left of a sender's limits, for the answer's headers; absent: nothing is said of them. */
+  readonly levelsOf?: (principal: Principal) => readonly LimitLevel[]
   readonly timeouts?: Partial<typeof timeouts>
   /** Shared with MQTT; absent: failed logins are not slowed. */
   readonly loginGuard?: LoginGuard
@@ -82,7 +86,7 @@ const otherRoute = 'other'
  * @throws {BridgeError} BRIDGE_PORT_IN_USE that names the variable
  */
 export async function startHttpSource(http: Config['http'], options: HttpSourceOptions): Promise<HttpSource> {
-  const { pipeline, log, metrics, countRefused = () => {}, tls, webSocketDoor } = options
+  const { pipeline, log, metrics, countRefused = () => {}, levelsOf = () => [], tls, webSocketDoor } = options
   const room = new Room(Math.max(roomBytes, 2 * http.maxBodyBytes))
   const counts = new RequestCounts()
   counts.register(metrics, () => room.taken)
@@ -105,6 +109,7 @@ export async function startHttpSource(http: Config['http'], options: HttpSourceO
     open: new Set(),
     closing: false,
     countRefused,
+    levelsOf,
     left() {
       if (intake.closing && intake.open.size === 0) drained?.()
     },

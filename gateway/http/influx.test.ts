@@ -7,8 +7,11 @@ import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import { createAccounts } from '../accounts.ts'
 import type { EventLog } from '../event-log/event-log.ts'
+import { createLimitBooks } from '../limit-books.ts'
 import { createNormalizer } from '../normalize/create-normalizer.ts'
 import { createPipeline } from '../pipeline.ts'
+import { configuredPolicy } from '../rate-limit/limit-policy.ts'
+import { rulesOf } from '../rate-limit/limits.ts'
 import { startMemoryRateLimiter } from '../rate-limit/memory-rate-limiter.ts'
 import { ignored, stored, type Verdict } from '../verdict.ts'
 import { parkedAs, refusedAs, requestText, startSource, TestAuthenticator, tokens } from './http-source.fixture.ts'
@@ -31,25 +34,33 @@ async function startStages(device: string) {
     ...handleOf(() => Promise.resolve()),
   }
   const none = 'none'
-  const rateLimiter = await startMemoryRateLimiter({
-    device,
-    deviceReadings: none,
-    deviceBytes: none,
-    fleet: none,
-    fleetReadings: none,
-    fleetBytes: none,
-    tenant: none,
-    tenantReadings: none,
-    tenantBytes: none,
-    firstSightDevices: 10,
-    firstSightPerMinute: 60,
-  })
+  const rateLimiter = await startMemoryRateLimiter(
+    configuredPolicy(
+      rulesOf({
+        device,
+        deviceReadings: none,
+        deviceBytes: none,
+        fleet: none,
+        fleetReadings: none,
+        fleetBytes: none,
+        tenant: none,
+        tenantReadings: none,
+        tenantBytes: none,
+        catchUpDevice: none,
+        catchUpFleet: none,
+        catchUpTenant: none,
+        firstSightDevices: 10,
+        firstSightPerMinute: 60,
+      }),
+    ),
+  )
   const metrics = createMetrics('test')
   const pipeline = createPipeline({
     rateLimiter,
     normalizer: createNormalizer({ retentionMs: undefined, authenticator: new TestAuthenticator() }),
     eventLog,
     accounts: createAccounts(metrics),
+    limitBooks: createLimitBooks({ metrics, log: silentLog }),
     log: silentLog,
   })
   const source = await startSource({}, {}, { pipeline })

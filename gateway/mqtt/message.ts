@@ -51,6 +51,7 @@ export class Message implements Ingress, Envelope {
   readonly holdUntilMs: number
   readonly ingestTimeUs: number
   readonly arrivedAtMs: number
+  readonly holdsShared: boolean
   readonly source = 'mqtt'
   readonly device = undefined
   readonly fleetItem = false
@@ -92,6 +93,7 @@ export class Message implements Ingress, Envelope {
     this.holdUntilMs = parts.holdUntilMs
     this.ingestTimeUs = parts.ingestTimeUs
     this.arrivedAtMs = parts.arrivedAtMs
+    this.holdsShared = parts.qos > 0
     this.bytes = parts.payload.length
   }
 

@@ -209,8 +209,10 @@ export class PublishIntake implements MessageOwner {
   /** Time passes: a message that the event log has not answered for by its deadline ends the connection, or a client would wait for ever. */
   tick(nowMs: number): void {
     const first = this.#inHand.first
-    if (this.#host.lane.blockedUntilMs > 0) this.#blockedMs = nowMs
-    else if (first !== undefined && first.answer === pending && nowMs > this.#deadlineOf(first))
+    const { lane } = this.#host
+    if (lane.blockedUntilMs > 0) {
+      if (this.#principal.fleet || lane.isSharing) this.#blockedMs = nowMs
+    } else if (first !== undefined && first.answer === pending && nowMs > this.#deadlineOf(first))
       this.#host.withhold(eventLogAway, 0, 'the event log does not answer')
     // QoS 0 that was put off hears "no" now, and what stands behind it can be read.
     else if (nowMs - this.#movedMs > qos0PatienceMs) this.#host.onRoom()
@@ -423,9 +425,12 @@ export class PublishIntake implements MessageOwner {
     return performance.now() > arrivedAtMs + this.#holdMs
   }
 
-  /** A fleet credential may be held for long at its limit, so there the event log's time begins when something last moved. */
+  /**
+   * A limit that others share may hold for long, so there the event log's time begins when that ended; for a fleet credential, which sends much
+   * at once, when something last moved.
+   */
   #deadlineOf({ arrivedAtMs }: Message): number {
-    const fromMs = this.#principal.fleet ? Math.max(arrivedAtMs, this.#movedMs, this.#blockedMs) : arrivedAtMs
+    const fromMs = Math.max(arrivedAtMs, this.#blockedMs, this.#principal.fleet ? this.#movedMs : 0)
     return fromMs + this.#holdMs + deadlineGraceMs
   }
 

@@ -6,8 +6,11 @@ import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import { createAccounts } from '../accounts.ts'
 import type { EventLog } from '../event-log/event-log.ts'
+import { createLimitBooks } from '../limit-books.ts'
 import { createNormalizer } from '../normalize/create-normalizer.ts'
 import { createPipeline } from '../pipeline.ts'
+import { configuredPolicy } from '../rate-limit/limit-policy.ts'
+import { rulesOf } from '../rate-limit/limits.ts'
 import { startMemoryRateLimiter } from '../rate-limit/memory-rate-limiter.ts'
 import { type MqttSource, startMqttSource } from './mqtt-source.ts'
 import { RawClient } from './testing/raw-client.ts'
@@ -23,6 +26,9 @@ const limits = {
   tenant: 'none',
   tenantReadings: 'none',
   tenantBytes: 'none',
+  catchUpDevice: 'none',
+  catchUpFleet: 'none',
+  catchUpTenant: 'none',
   firstSightDevices: 10,
   firstSightPerMinute: 60,
 }
@@ -49,10 +55,11 @@ async function start(limit: Partial<typeof limits>, holdMs = 800) {
   const metrics = createMetrics('test')
   const accounts = createAccounts(metrics)
   const pipeline = createPipeline({
-    rateLimiter: await startMemoryRateLimiter({ ...limits, ...limit }),
+    rateLimiter: await startMemoryRateLimiter(configuredPolicy(rulesOf({ ...limits, ...limit }))),
     normalizer: createNormalizer({ retentionMs: undefined, authenticator }),
     eventLog,
     accounts,
+    limitBooks: createLimitBooks({ metrics, log: silentLog }),
     log: silentLog,
   })
   const source: MqttSource = await startMqttSource(

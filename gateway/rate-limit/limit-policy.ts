@@ -1,4 +1,4 @@
-import type { Owner, Rule } from './limits.ts'
+import { type Owner, owners, type Rule } from './limits.ts'
 
 /** Which windows hold for whom. */
 export interface LimitPolicy {
@@ -13,10 +13,7 @@ export interface LimitPolicy {
 /** What the configuration says, for everybody alike. */
 export function configuredPolicy(rules: readonly Rule[]): LimitPolicy {
   const byOwner = new Map<Owner, readonly Rule[]>(
-    (['device', 'fleet', 'tenant'] as const).map((owner) => [
-      owner,
-      Object.freeze(rules.filter((rule) => rule.owner === owner)),
-    ]),
+    owners.map((owner) => [owner, Object.freeze(rules.filter((rule) => rule.owner === owner))]),
   )
   return { rulesOf: (owner) => byOwner.get(owner) as readonly Rule[] }
 }

@@ -19,6 +19,9 @@ it('reads every window of every limit, under the names that answers carry', () =
     tenant: text,
     tenantReadings: text,
     tenantBytes: text,
+    catchUpDevice: text,
+    catchUpFleet: text,
+    catchUpTenant: text,
     firstSightDevices: 0,
     firstSightPerMinute: 60,
   })
@@ -32,10 +35,14 @@ it('reads every window of every limit, under the names that answers carry', () =
     'tenant',
     'tenant_readings',
     'tenant_bytes',
+    'catch_up_device',
+    'catch_up_fleet',
+    'catch_up_tenant',
   ])
   for (const { limit, owner, quantity, burst, seconds } of all) {
     expect([burst, seconds]).toEqual([999_999_999, 999_999])
-    expect(limit).toBe(quantity === 'messages' ? owner : `${owner}_${quantity}`)
+    const suffix = quantity === 'messages' ? '' : `_${quantity}`
+    expect(limit).toBe(quantity === 'catchUp' ? `catch_up_${owner}` : `${owner}${suffix}`)
   }
 })
 

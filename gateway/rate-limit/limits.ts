@@ -3,7 +3,10 @@ import { BridgeError } from '#platform/errors.ts'
 import type { Cost, LimitName } from './rate-limiter.ts'
 
 export type Owner = 'device' | 'fleet' | 'tenant'
-export type Quantity = 'messages' | 'readings' | 'bytes'
+export const owners = ['device', 'fleet', 'tenant'] as const satisfies readonly Owner[]
+
+/** What a window counts; `catchUp` are messages of a backlog, which no other window counts. */
+export type Quantity = 'messages' | 'readings' | 'bytes' | 'catchUp'
 
 /** One window of one limit: every owner has a bucket of `burst` tokens that refills in `seconds`. */
 export interface Rule {
@@ -14,7 +17,7 @@ export interface Rule {
   readonly seconds: number
 }
 
-const limitsByName = [
+export const limitsByName = [
   ['device', 'device', 'device', 'messages'],
   ['deviceReadings', 'device_readings', 'device', 'readings'],
   ['deviceBytes', 'device_bytes', 'device', 'bytes'],
@@ -24,6 +27,9 @@ const limitsByName = [
   ['tenant', 'tenant', 'tenant', 'messages'],
   ['tenantReadings', 'tenant_readings', 'tenant', 'readings'],
   ['tenantBytes', 'tenant_bytes', 'tenant', 'bytes'],
+  ['catchUpDevice', 'catch_up_device', 'device', 'catchUp'],
+  ['catchUpFleet', 'catch_up_fleet', 'fleet', 'catchUp'],
+  ['catchUpTenant', 'catch_up_tenant', 'tenant', 'catchUp'],
 ] as const satisfies readonly (readonly [keyof Config['limits'], LimitName, Owner, Quantity])[]
 
 /** All windows of all limits that are not `none`. */
@@ -33,11 +39,11 @@ export function rulesOf(limits: Config['limits']): readonly Rule[] {
   )
 }
 
-/** Whose bucket pays under a rule; undefined when the cost asks nothing of it. A tenant's own bucket has an empty name. */
-export function payerOf(rule: Rule, cost: Cost): string | undefined {
-  if (rule.owner === 'device') return cost.device
+/** Who of this kind pays; undefined when the cost asks nothing of it. A tenant's own buckets have an empty name. */
+export function payerOf(owner: Owner, cost: Cost): string | undefined {
+  if (owner === 'device') return cost.device
   if (cost.deviceOnly === true) return undefined
-  return rule.owner === 'fleet' ? cost.fleet : ''
+  return owner === 'fleet' ? cost.fleet : ''
 }
 
 /** `N:S,…` as buckets of N tokens that refill in S seconds; none for `none`. @param setting names it in the error */
@@ -52,4 +58,13 @@ export function windowsOf(text: string, setting: string): { burst: number; secon
       )
     return { burst: Number(tokens), seconds: Number(seconds) }
   })
+}
+
+const shared: ReadonlySet<LimitName> = new Set(
+  limitsByName.filter(([, , owner]) => owner !== 'device').map(([, limit]) => limit),
+)
+
+/** Whether several devices draw on it. */
+export function isShared(limit: LimitName): boolean {
+  return shared.has(limit)
 }

@@ -1,17 +1,16 @@
 import { randomInt } from 'node:crypto'
 import { expect, it } from 'vitest'
-import { rulesOf } from './limits.ts'
 import { startMemoryRateLimiter } from './memory-rate-limiter.ts'
-import { costOf, generator, limitsOf, testRateLimiter } from './rate-limiter.contract.ts'
+import { costOf, generator, policyOf, testRateLimiter } from './rate-limiter.contract.ts'
 import { TokenBuckets } from './token-buckets.ts'
 
 testRateLimiter('memory', startMemoryRateLimiter)
 
-const bucketsOf = (limits: Parameters<typeof limitsOf>[0], maxBuckets?: number) =>
-  new TokenBuckets(rulesOf(limitsOf(limits)), maxBuckets)
+const bucketsOf = (limits: Parameters<typeof policyOf>[0], maxBuckets?: number) =>
+  new TokenBuckets(policyOf(limits), maxBuckets)
 
 it('says that it is in memory', async () => {
-  await using limiter = await startMemoryRateLimiter(limitsOf({}))
+  await using limiter = await startMemoryRateLimiter(policyOf({}))
   expect(limiter.kind).toBe('memory')
 })
 
@@ -117,14 +116,14 @@ it('divides burst and rate among the gateways of a local share', () => {
         nowMs,
       )
       .filter((wait) => wait === undefined).length
-  buckets.divideBy(4)
+  buckets.divideBy(4, 0)
   expect(asked(20, 0)).toBe(2)
   expect(asked(20, 1000)).toBe(2)
   let sum = 0
   for (let nowMs = 2000; nowMs <= 12_000; nowMs += 100) sum += asked(5, nowMs)
   expect(sum).toBeGreaterThanOrEqual(25)
   expect(sum).toBeLessThanOrEqual(28)
-  buckets.divideBy(100)
+  buckets.divideBy(100, 12_000)
   sum = 0
   for (let nowMs = 30_000; nowMs <= 130_000; nowMs += 100) sum += asked(5, nowMs)
   expect(sum, 'a tenth of a token a second, from a burst below one').toBeGreaterThanOrEqual(10)

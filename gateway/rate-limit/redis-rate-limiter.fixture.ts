@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { expect, onTestFinished } from 'vitest'
 import { createMetrics } from '#platform/metrics.ts'
-import { costOf, limitsOf } from './rate-limiter.contract.ts'
+import type { LimitPolicy } from './limit-policy.ts'
+import { costOf, type limitsOf, policyOf } from './rate-limiter.contract.ts'
 import type { Cost, RateLimiter } from './rate-limiter.ts'
 import { startRedisRateLimiter } from './redis-rate-limiter.ts'
 
@@ -10,11 +11,14 @@ import { startRedisRateLimiter } from './redis-rate-limiter.ts'
 export const patient = { answerMs: 5000 }
 
 /** A limiter with what an operator sees of it. */
-export async function startLimiter(limits: Parameters<typeof limitsOf>[0], more: { url: string; answerMs?: number }) {
+export async function startLimiter(
+  limits: LimitPolicy | Parameters<typeof limitsOf>[0],
+  more: { url: string; answerMs?: number },
+) {
   const metrics = createMetrics('test')
   const lines: string[] = []
   const log = pino({ level: 'debug' }, { write: (line: string) => lines.push(line) })
-  const limiter = await startRedisRateLimiter(limitsOf(limits), more.url, {
+  const limiter = await startRedisRateLimiter('rulesOf' in limits ? limits : policyOf(limits), more.url, {
     log,
     metrics,
     ...(more.answerMs !== undefined && { answerMs: more.answerMs }),

@@ -6,7 +6,8 @@ import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { freePort } from '#test/servers/free-port.ts'
 import { type RedisServer, startRedis } from '#test/servers/redis.ts'
-import { costOf, type limitsOf, newTenant, testRateLimiter } from './rate-limiter.contract.ts'
+import { leaseSize } from './lease.ts'
+import { costOf, newTenant, testRateLimiter } from './rate-limiter.contract.ts'
 import type { RateLimiter } from './rate-limiter.ts'
 import { eventually, messages, passed, patient, startLimiter as startLimiterAt } from './redis-rate-limiter.fixture.ts'
 
@@ -25,11 +26,15 @@ afterAll(async () => {
 })
 
 /** On the server of this file, unless another is given. */
-const startLimiter = (limits: Parameters<typeof limitsOf>[0], more: { url?: string; answerMs?: number } = {}) =>
+const startLimiter = (limits: Parameters<typeof startLimiterAt>[0], more: { url?: string; answerMs?: number } = {}) =>
   startLimiterAt(limits, { url: server.url, ...more })
 
 describe('contract', () => {
-  testRateLimiter('redis', async (limits) => (await startLimiter(limits, patient)).limiter)
+  testRateLimiter(
+    'redis',
+    async (policy) => (await startLimiter(policy, patient)).limiter,
+    (burst) => leaseSize({ burst }),
+  )
 })
 
 describe('Redis that answers', () => {
@@ -107,6 +112,8 @@ describe('Redis that answers', () => {
     const tenant = newTenant()
     expect(await passed(limiter, messages(tenant, 6))).toBe(5)
     await admin.flushall()
+    expect(await passed(limiter, messages(tenant, 6)), 'a refusal is remembered').toBe(0)
+    await sleep(1050)
     expect(await passed(limiter, messages(tenant, 6)), 'its budget begins anew').toBe(5)
     await admin.script('FLUSH')
     expect(await passed(limiter, messages(newTenant(), 6))).toBe(5)
@@ -117,19 +124,20 @@ describe('Redis that answers', () => {
   it('reads damaged buckets, and those of a clock that went back, without stopping', async () => {
     const { limiter, fallbacks } = await startLimiter({ device: '5:1' }, patient)
     const tenant = newTenant()
-    const key = `fleetbridge:limit:device:5:1:${tenant}/pump-1`
-    await admin.set(key, 'damaged')
+    await admin.set(`fleetbridge:limit:device:5:1:${tenant}/pump-1`, 'damaged')
     expect(await passed(limiter, messages(tenant, 6))).toBe(5)
+    const other = newTenant()
+    const key = `fleetbridge:limit:device:5:1:${other}/pump-1`
     const ahead = Buffer.alloc(16)
     ahead.writeDoubleLE(5, 0)
     ahead.writeDoubleLE((Date.now() + 3_600_000) * 1000, 8)
     await admin.set(key, ahead)
-    expect(await passed(limiter, messages(tenant, 6)), 'still empty').toBe(0)
+    expect(await passed(limiter, messages(other, 6)), 'still empty').toBe(0)
     await sleep(1050)
-    expect(await passed(limiter, messages(tenant, 6)), 'but refilling').toBe(5)
-    await admin.del(key)
-    await admin.lpush(key, 'another type')
-    expect(await passed(limiter, messages(tenant, 6))).toBe(5)
+    expect(await passed(limiter, messages(other, 6)), 'but refilling').toBe(5)
+    const third = newTenant()
+    await admin.lpush(`fleetbridge:limit:device:5:1:${third}/pump-1`, 'another type')
+    expect(await passed(limiter, messages(third, 6))).toBe(5)
     expect(await fallbacks()).toBe(0)
   })
 })

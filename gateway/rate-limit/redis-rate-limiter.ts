@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import type { Config } from '#platform/config-schema.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
@@ -13,18 +12,16 @@ import {
   createRedis,
   within,
 } from '#platform/redis-connection.ts'
-import { type Rule, rulesOf } from './limits.ts'
-import type { Cost, RateLimiter, Wait } from './rate-limiter.ts'
+import { Leases } from './leases.ts'
+import type { LimitPolicy } from './limit-policy.ts'
+import type { Cost, LimitLevel, RateLimiter, Wait } from './rate-limiter.ts'
 import { readScript, runScript } from './redis-script.ts'
-import { takeCall, waitsOf } from './redis-take.ts'
 import { TokenBuckets } from './token-buckets.ts'
 
-const takeScript = readScript(new URL('./take.lua', import.meta.url))
+const leaseScript = readScript(new URL('./lease.lua', import.meta.url))
 const announceScript = readScript(new URL('./announce.lua', import.meta.url))
 const gatewaysKey = 'fleetbridge:limit:gateways'
 
-/** Costs of one script run, which blocks Redis for some milliseconds when each is another device's. */
-const maxCosts = 1000
 const heartbeatMs = 2000
 /** A gateway that missed three heartbeats no longer has a share. */
 const aliveMs = 7000
@@ -33,34 +30,36 @@ const lastRetryMs = 2000
 /** After a return that held less than this, the next return is put off, longer each time. */
 const calmMs = 10_000
 const lastPutOffMs = 10_000
+/** How long a close waits for Redis to take back what is in hand. */
+const goodbyeMs = 200
 /** How long a start waits for Redis before it goes on without. */
 const startMs = 1000
 
 /**
- * Limits that all gateways share, counted by one Redis or the primary of a replicated one, in one call a batch. Not for Redis Cluster:
+ * Limits that all gateways share, counted by one Redis or the primary of a replicated one, and spent from leases. Not for Redis Cluster:
  * the keys of a call lie in many slots. While Redis does not answer, each gateway admits its local share: rate and burst divided by
  * the gateways that were last seen there.
  * @param options.answerMs longest wait for an answer; past it Redis counts as away
  * @throws BridgeError BRIDGE_CONFIG_INVALID for what is no Redis URL; a Redis that is away does not fail the start
  */
 export async function startRedisRateLimiter(
-  limits: Config['limits'],
+  policy: LimitPolicy,
   redisUrl: string,
-  { log, metrics, answerMs = 100 }: { log: Log; metrics: Metrics; answerMs?: number },
+  { log, metrics, answerMs = 50 }: { log: Log; metrics: Metrics; answerMs?: number },
 ): Promise<RateLimiter> {
-  const limiter = new RedisRateLimiter(rulesOf(limits), createRedis(redisUrl), { log, metrics, answerMs })
+  const limiter = new RedisRateLimiter(policy, createRedis(redisUrl), { log, metrics, answerMs })
   await limiter.start()
   return limiter
 }
 
 class RedisRateLimiter implements RateLimiter {
   readonly kind = 'redis'
-  readonly #rules: readonly Rule[]
   readonly #redis: Redis
   readonly #log: Log
   readonly #answerMs: number
   readonly #fallbacks: ReturnType<typeof registerFallbacks>
   readonly #local: TokenBuckets
+  readonly #leases: Leases
   readonly #handle: Handle
   readonly #id = randomUUID()
   #gateways = 1
@@ -75,15 +74,14 @@ class RedisRateLimiter implements RateLimiter {
   #closing = false
 
   constructor(
-    rules: readonly Rule[],
+    policy: LimitPolicy,
     redis: Redis,
     { log, metrics, answerMs }: { log: Log; metrics: Metrics; answerMs: number },
   ) {
-    this.#rules = rules
     this.#redis = redis
     this.#log = log
     this.#answerMs = answerMs
-    this.#local = new TokenBuckets(rules)
+    this.#local = new TokenBuckets(policy)
     this.#fallbacks = registerFallbacks(metrics)
     metrics.gauge(
       'fleetbridge_rate_limiter_local',
@@ -95,6 +93,16 @@ class RedisRateLimiter implements RateLimiter {
       'Gateways last seen in Redis: the local share is 1 / this',
       () => this.#gateways,
     )
+    this.#leases = new Leases(policy, {
+      ask: (keys, argument) =>
+        within(answerMs, runScript(redis, leaseScript, keys, [argument])) as Promise<readonly number[]>,
+      fallBack: (error, costs) => {
+        if (error !== undefined) this.#failed(error)
+        return this.#takeLocally(costs)
+      },
+      failed: (error) => this.#failed(error),
+      gateways: () => this.#gateways,
+    })
     this.#handle = handleOf(() => this.#end())
   }
 
@@ -113,13 +121,29 @@ class RedisRateLimiter implements RateLimiter {
     clearTimeout(timer)
   }
 
-  async take(costs: readonly Cost[]): Promise<readonly (Wait | undefined)[]> {
-    if (costs.length <= maxCosts) return this.#takePart(costs)
-    const waits: (Wait | undefined)[] = []
-    // One after the other: so many may take longer than one answer should, and those behind a failure need not ask.
-    for (let first = 0; first < costs.length; first += maxCosts)
-      for (const wait of await this.#takePart(costs.slice(first, first + maxCosts))) waits.push(wait)
-    return waits
+  take(costs: readonly Cost[]): Promise<readonly (Wait | undefined)[]> {
+    if (this.#away !== undefined) return Promise.resolve(this.#takeLocally(costs))
+    return this.#leases.take(costs, performance.now())
+  }
+
+  giveBack(costs: readonly Cost[]): void {
+    if (this.#away === undefined) this.#leases.giveBack(costs, performance.now())
+    else this.#local.giveBack(costs, performance.now())
+  }
+
+  known(tenant: string, device: string | undefined, fleet: string | undefined): readonly LimitLevel[] {
+    const source = this.#away === undefined ? this.#leases : this.#local
+    return source.known(tenant, device, fleet, performance.now())
+  }
+
+  async levels(tenant: string, device: string | undefined, fleet: string | undefined): Promise<readonly LimitLevel[]> {
+    if (this.#away !== undefined) return this.known(tenant, device, fleet)
+    try {
+      return await this.#leases.levels(tenant, device, fleet)
+    } catch (error) {
+      this.#failed(error)
+      return this.known(tenant, device, fleet)
+    }
   }
 
   close(): Promise<void> {
@@ -128,19 +152,6 @@ class RedisRateLimiter implements RateLimiter {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#handle.close()
-  }
-
-  async #takePart(costs: readonly Cost[]): Promise<readonly (Wait | undefined)[]> {
-    if (this.#away !== undefined) return this.#takeLocally(costs)
-    const call = takeCall(this.#rules, costs)
-    if (call === undefined) return new Array(costs.length).fill(undefined)
-    try {
-      const reply = await within(this.#answerMs, runScript(this.#redis, takeScript, call.keys, [call.argument]))
-      return waitsOf(this.#rules, costs.length, call, reply as readonly number[])
-    } catch (error) {
-      this.#failed(error)
-      return this.#takeLocally(costs)
-    }
   }
 
   #takeLocally(costs: readonly Cost[]): (Wait | undefined)[] {
@@ -164,7 +175,8 @@ class RedisRateLimiter implements RateLimiter {
     this.#putOffMs = wasCalm ? 0 : Math.min(Math.max(firstRetryMs, this.#putOffMs * 2), lastPutOffMs)
     this.#retryMs = firstRetryMs
     this.#away = reason
-    this.#local.divideBy(this.#gateways)
+    this.#leases.forget()
+    this.#local.divideBy(this.#gateways, performance.now())
     // The message alone: the error of a failed login holds the password among its arguments.
     this.#log.warn(
       { redis: addressOf(this.#redis), reason, detail: this.#redacted(detail), gateways: this.#gateways },
@@ -177,6 +189,7 @@ class RedisRateLimiter implements RateLimiter {
   #goShared(): void {
     if (this.#closing || this.#away === undefined) return
     this.#away = undefined
+    this.#leases.start()
     this.#sharedSinceMs = performance.now()
     this.#log.info(
       { redis: addressOf(this.#redis), gateways: this.#gateways },
@@ -215,6 +228,8 @@ class RedisRateLimiter implements RateLimiter {
   async #end(): Promise<void> {
     this.#closing = true
     clearTimeout(this.#timer)
+    if (this.#away === undefined) await within(goodbyeMs, this.#leases.returnAll()).catch(() => undefined)
+    this.#leases.forget()
     await closeRedis(this.#redis, () => this.#redis.zrem(gatewaysKey, this.#id))
   }
 

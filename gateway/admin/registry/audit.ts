@@ -12,6 +12,8 @@ export type AuditAction =
   | 'credential.revoke'
   | 'admin-token.add'
   | 'admin-token.revoke'
+  | 'limit.set'
+  | 'limit.unset'
 
 export interface AuditEntry {
   readonly tenant: string | null

@@ -1,0 +1,93 @@
+/** So long after its last refusal a limit is no longer contended, plus what the refused were told to wait, but not more than that. */
+const contendedMs = 2000
+const longestMs = 30_000
+const pruneMs = 500
+/** Past it all others share one share, or a fleet with endless device names would fill memory. */
+const maxAskers = 10_000
+const everybodyElse = ''
+
+interface Share {
+  used: number
+  atMs: number
+  untilMs: number
+}
+
+/**
+ * Who asks of a limit that is too small for all who do. Each has an equal part of rate and burst, and what keeps within its part is modest;
+ * what goes beyond is greedy, and may take only what lies above a reserve. So nobody who keeps within an equal part is refused because of
+ * those who do not, and what the modest leave goes to whoever asks for it.
+ */
+export class FairShares {
+  /** Tokens that only the modest may take. */
+  reserve: number
+  readonly #burst: number
+  readonly #shares = new Map<string, Share>()
+  #untilMs = 0
+  #prunedMs = 0
+
+  /** @param burst of the whole limit */
+  constructor(burst: number) {
+    this.#burst = burst
+    this.reserve = burst / 2
+  }
+
+  /** How many asked lately. */
+  get count(): number {
+    return this.#shares.size
+  }
+
+  isOver(nowMs: number): boolean {
+    return nowMs > this.#untilMs
+  }
+
+  /** @param burst and perMs of the part that this gateway has to share out */
+  isGreedy(asker: string, amount: number, burst: number, perMs: number, nowMs: number): boolean {
+    const share = this.#of(asker, nowMs)
+    const part = this.#shares.size
+    share.used = Math.max(0, share.used - ((nowMs - share.atMs) * perMs) / part)
+    share.atMs = nowMs
+    return share.used + Math.min(amount, burst / part) > (burst / part) * (1 + 1e-9)
+  }
+
+  /** @param amount negative when it was given back */
+  spent(asker: string, amount: number): void {
+    const share = this.#shares.get(asker) ?? this.#shares.get(everybodyElse)
+    if (share !== undefined) share.used = Math.max(0, share.used + amount)
+  }
+
+  /**
+   * @param waitMs until the tokens are there
+   * @returns how long to wait: one that is greedy is told when its turn comes, or all who wait would come back for every single token
+   */
+  refused(asker: string, amount: number, isGreedy: boolean, waitMs: number, perMs: number, nowMs: number): number {
+    const ms = isGreedy ? Math.max(waitMs, Math.ceil((this.#shares.size * amount) / perMs)) : waitMs
+    const untilMs = nowMs + contendedMs + Math.min(ms, longestMs)
+    this.#untilMs = Math.max(this.#untilMs, untilMs)
+    this.#of(asker, nowMs).untilMs = untilMs
+    // A modest one with a large cost needs as much left for it, or small greedy ones would never let it come to that.
+    if (!isGreedy && amount > this.reserve) this.reserve = Math.min(amount, this.#burst)
+    return ms
+  }
+
+  /** A modest one with a large cost has passed. */
+  resetReserve(amount: number): void {
+    if (amount >= this.reserve) this.reserve = this.#burst / 2
+  }
+
+  #of(asker: string, nowMs: number): Share {
+    if (nowMs - this.#prunedMs > pruneMs) this.#prune(nowMs)
+    let share = this.#shares.get(asker)
+    if (share === undefined && this.#shares.size >= maxAskers) share = this.#shares.get(everybodyElse)
+    if (share === undefined) {
+      share = { used: 0, atMs: nowMs, untilMs: 0 }
+      this.#shares.set(this.#shares.size < maxAskers ? asker : everybodyElse, share)
+    }
+    share.untilMs = Math.max(share.untilMs, nowMs + contendedMs)
+    return share
+  }
+
+  #prune(nowMs: number): void {
+    this.#prunedMs = nowMs
+    for (const [asker, { untilMs }] of this.#shares) if (nowMs > untilMs) this.#shares.delete(asker)
+  }
+}
