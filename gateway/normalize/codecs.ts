@@ -1,0 +1,39 @@
+import { awsShadowCodec } from './aws-shadow.ts'
+import { chirpstackCodec } from './chirpstack.ts'
+import type { Codec } from './codec.ts'
+import { esphomeCodec } from './esphome.ts'
+import { genericCodec, ownCodec } from './generic.ts'
+import { homieCodec } from './homie.ts'
+import { influxLineCodec } from './influx-line.ts'
+import { owntracksCodec } from './owntracks.ts'
+import { seedCodec } from './seed.ts'
+import { senmlCodec } from './senml.ts'
+import { shellyGen1Codec } from './shelly-gen1.ts'
+import { shellyGen2Codec } from './shelly-gen2.ts'
+import { tasmotaCodec } from './tasmota.ts'
+import { theThingsStackCodec } from './the-things-stack.ts'
+import { thingsboardCodec } from './thingsboard.ts'
+import { zigbee2mqttCodec } from './zigbee2mqtt.ts'
+
+/** All there are, for who chooses one by its name; own and generic are one set of rules. */
+export const codecs: readonly Codec[] = [
+  ownCodec,
+  genericCodec,
+  seedCodec,
+  thingsboardCodec,
+  influxLineCodec,
+  senmlCodec,
+  tasmotaCodec,
+  zigbee2mqttCodec,
+  shellyGen1Codec,
+  shellyGen2Codec,
+  esphomeCodec,
+  homieCodec,
+  theThingsStackCodec,
+  chirpstackCodec,
+  owntracksCodec,
+  awsShadowCodec,
+]
+
+/** A codec by what `codec` says in the record. */
+export const codecByName: ReadonlyMap<string, Codec> = new Map(codecs.map((codec) => [codec.name, codec]))
