@@ -21,6 +21,7 @@ import { createPipeline } from './pipeline.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { RateLimiter } from './rate-limit/rate-limiter.ts'
 import { startRedisRateLimiter } from './rate-limit/redis-rate-limiter.ts'
+import type { Routes } from './routes/route-table.ts'
 
 export interface GatewayOptions {
   /** Where devices and credentials are read; in Kafka mode nothing else is. */
@@ -34,6 +35,8 @@ export interface GatewayOptions {
     /** False while the disk is too full to take more. */
     readonly mayTake?: () => boolean
   }
+  /** What operators have said about topics and paths; absent: the default order decides alone. */
+  readonly routes?: Routes
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -57,7 +60,7 @@ const eventLogAwayMs = 10_000
 
 /** Opens from the log towards the devices, so closing in reverse stops intake first and flushes last. */
 export async function startGateway(config: Config, options: GatewayOptions): Promise<Gateway> {
-  const { databaseUrl, log, metrics } = options
+  const { databaseUrl, routes, log, metrics } = options
   const tools = { log, metrics }
   if (config.mqtt.open) needLoopback(config)
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
@@ -65,7 +68,12 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
-  const normalizer = createNormalizer({ retentionMs: retentionMs(config.retention.reading), authenticator: registry })
+  const normalizer = createNormalizer({
+    retentionMs: retentionMs(config.retention.reading),
+    authenticator: registry,
+    aliases: registry.aliases,
+    routes,
+  })
   const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, log })
   const { clientCas } = config.auth
   const authorities = {
@@ -99,6 +107,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     await startHttpSource(config.http, {
       ...shared,
       countRefused: (reason) => accounts.turnedAway('http', reason),
+      routes,
       webSocketDoor: config.http.webSocket
         ? createWebSocketDoor({ maxPacketBytes: config.mqtt.maxPacketBytes, accept: mqtt.accept })
         : undefined,

@@ -7,6 +7,7 @@ import { type Envelope, Lane } from '../envelope.ts'
 import type { Charge, Ingress } from '../ingress.ts'
 import { splitInfluxLines } from '../normalize/split-influx-lines.ts'
 import type { Pipeline } from '../pipeline-port.ts'
+import type { Routes } from '../routes/route-table.ts'
 import type { Verdict } from '../verdict.ts'
 import { acceptedOne, answerTo } from './answer.ts'
 import { answerToBatch, batchTaken } from './answer-batch.ts'
@@ -35,6 +36,8 @@ export interface Intake {
   readonly room: Room
   readonly inflater: Inflater
   readonly counts: RequestCounts
+  /** What operators have said about paths. */
+  readonly routes: Routes | undefined
   /** Requests that are not answered yet. */
   readonly open: Set<Unanswered>
   closing: boolean
@@ -218,11 +221,15 @@ export class Exchange implements Unanswered {
   }
 
   #split(body: Buffer): Split | undefined {
-    const { route, principal } = this.#asked
+    const { route, principal, topic } = this.#asked
     if (route.lines === true) return { kind: 'batch', parts: splitInfluxLines(body, this.#intake.maxItems) }
     if (!route.splits) return undefined
+    const contentType = this.request.headers['content-type']
+    const routed = this.#intake.routes?.find({ source: 'http', topic, contentType, tenant: principal.tenant })
+    // An array may be one message of the codec that an operator has chosen, as a SenML pack is.
+    if (routed?.rule.codec !== undefined && !splitCodecs.has(routed.rule.codec.name)) return undefined
     return splitBody(body, {
-      contentType: this.request.headers['content-type'],
+      contentType,
       fleet: route.fleetBodies && principal.fleet,
       maxItems: this.#intake.maxItems,
     })
@@ -342,6 +349,8 @@ class BatchMessage extends HttpMessage {
   }
 }
 
+/** Codecs whose arrays hold a message an element. */
+const splitCodecs = new Set(['own', 'generic', 'seed'])
 const nothing: Charge = { messages: 0, bytes: 0 }
 const json = { 'content-type': 'application/json' }
 const emptyOk: Answer = { status: 200, headers: {}, body: '' }

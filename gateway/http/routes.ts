@@ -20,6 +20,9 @@ const own = { tokenInPath: false, splits: true, fleetBodies: false, emptyAnswer:
 
 const influx = { ...own, splits: false, lines: true }
 
+/** Any path that the route table names. */
+export const routedDoor: Route = { ...own, pattern: 'routed' }
+
 export const routes: readonly Route[] = [
   { ...own, pattern: '/v1/telemetry', fleetBodies: true },
   { ...own, pattern: '/v1/devices/:device/telemetry' },

@@ -1,4 +1,5 @@
 import type { Source } from '#schema/telemetry-event.ts'
+import type { CodecOptions } from './codec-options.ts'
 import { parseJson, utf8Text } from './json.ts'
 
 /** What a codec may know besides the bytes. */
@@ -17,6 +18,8 @@ export interface CodecContext {
   readonly arrayElement: boolean
   /** When it arrived, in microseconds, for times that are relative to now. */
   readonly arrivalUs: number
+  /** What a route tells the codec that it names. */
+  readonly options?: CodecOptions | undefined
 }
 
 /** One message for the codecs. Text and JSON are made once, when the first of them asks, so choosing a codec by the shape of a body costs no second parse. */

@@ -2,8 +2,9 @@ import { randomUUIDv7 } from 'node:crypto'
 import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
-import type { Authenticator } from '../auth/authenticator.ts'
+import type { Aliases, Authenticator, TenantAliases } from '../auth/authenticator.ts'
 import type { Ingress } from '../ingress.ts'
+import type { Routes } from '../routes/route-table.ts'
 import { ArrivalClock } from './arrival-clock.ts'
 import { chooseCodec } from './choose-codec.ts'
 import type { Codec, Decoded, RawReading } from './codec.ts'
@@ -22,10 +23,14 @@ export interface NormalizerOptions {
   readonly authenticator: Pick<Authenticator, 'admitDevice'>
   /** One a process, or two messages could share a microsecond. */
   readonly clock?: ArrivalClock
+  /** What operators have said about topics and paths; absent: the default order decides alone. */
+  readonly routes?: Routes | undefined
+  /** Other names of devices; absent: there are none. */
+  readonly aliases?: Aliases | undefined
 }
 
-export function createNormalizer({ retentionMs, authenticator, clock }: NormalizerOptions): Normalizer {
-  return new MessageNormalizer(retentionMs, authenticator, clock ?? new ArrivalClock())
+export function createNormalizer(options: NormalizerOptions): Normalizer {
+  return new MessageNormalizer(options)
 }
 
 /** One device's part of a message. */
@@ -38,11 +43,15 @@ class MessageNormalizer implements Normalizer {
   readonly #retentionUs: number
   readonly #authenticator: Pick<Authenticator, 'admitDevice'>
   readonly #clock: ArrivalClock
+  readonly #routes: Routes | undefined
+  readonly #aliases: Aliases | undefined
 
-  constructor(retentionMs: number | undefined, authenticator: Pick<Authenticator, 'admitDevice'>, clock: ArrivalClock) {
+  constructor({ retentionMs, authenticator, clock = new ArrivalClock(), routes, aliases }: NormalizerOptions) {
     this.#retentionUs = retentionMs === undefined ? Number.POSITIVE_INFINITY : retentionMs * 1000
     this.#authenticator = authenticator
     this.#clock = clock
+    this.#routes = routes
+    this.#aliases = aliases
   }
 
   normalize(batch: readonly Ingress[]): readonly Outcome[] {
@@ -55,11 +64,12 @@ class MessageNormalizer implements Normalizer {
     // Before everything: whatever an operator sends, nothing of it is kept.
     if (ingress.principal.operator) return notAllowed(ingress, 'an operator credential only subscribes')
     if (ingress.park !== undefined) return parked(ingress, ingress.park, reasonToPark(ingress.park))
-    const named = namedDevice(ingress)
+    const aliases = this.#aliases?.of(ingress.principal.tenant)
+    const named = namedDevice(ingress, aliases)
     try {
       // Before the bytes are looked at: what is sent for a device that is not the sender's is not kept, whatever it holds.
       const stop = named === undefined ? undefined : this.#checkDevice(ingress, named, undefined)
-      return stop ?? this.#decode(ingress, named)
+      return stop ?? this.#decode(ingress, named, aliases)
     } catch (error) {
       if (error instanceof DecodeError) return parked(ingress, error.code, error.message)
       // A message that breaks a decoder is kept, so that nothing is lost and the decoder can be mended.
@@ -67,27 +77,34 @@ class MessageNormalizer implements Normalizer {
     }
   }
 
-  #decode(ingress: Ingress, named: string | undefined): Outcome {
-    const { principal } = ingress
+  #decode(ingress: Ingress, named: string | undefined, aliases: TenantAliases | undefined): Outcome {
+    const { principal, source, topic, contentType } = ingress
+    const route = this.#routes?.find({ source, topic, contentType, tenant: principal.tenant })
+    // What the path or the fleet body says is not the route's to change.
+    const templated = named === undefined ? route?.deviceOf(principal.device) : undefined
     const input = new CodecInput(ingress.payload, {
       transport: ingress.source,
       topic: ingress.topic,
       contentType: ingress.contentType,
       transportDevice: principal.device,
-      device: named,
+      device: named ?? templated,
       fleet: principal.fleet,
       arrayElement: ingress.arrayElement === true,
       arrivalUs: ingress.ingestTimeUs,
+      options: route?.rule.options,
     })
-    const codec = chooseCodec(input)
+    const codec = route?.rule.codec ?? chooseCodec(input)
     const decoded = codec.decode(input)
-    if (decoded.readings.length === 0) return ignored
-    const shares = sharesOf(decoded.readings)
+    const routed =
+      route === undefined ? decoded.readings : route.apply(decoded.readings, principal.device, named === undefined)
+    const readings = aliases === undefined ? routed : withoutAliases(routed, principal.device, aliases)
+    if (readings.length === 0) return ignored
+    const shares = sharesOf(readings)
     for (const { device } of shares) {
       const stop = device === named ? undefined : this.#checkDevice(ingress, device, named)
       if (stop !== undefined) return stop
     }
-    const tooOld = this.#fill(shares, decoded.readings, ingress)
+    const tooOld = this.#fill(shares, readings, ingress)
     if (tooOld !== undefined) return tooOld
     // Last, since it counts unknown devices against the credential's cap: only messages that will be stored may do so.
     for (const { device } of shares) {
@@ -143,8 +160,27 @@ class MessageNormalizer implements Normalizer {
 const ignored: Outcome = Object.freeze({ kind: 'ignored' })
 
 /** `me` in a path or a fleet body is the sender. */
-function namedDevice({ device, principal }: Ingress): string | undefined {
-  return device === 'me' ? principal.device : device
+function namedDevice({ device, principal }: Ingress, aliases?: TenantAliases): string | undefined {
+  if (device === undefined || device === 'me' || device === principal.device)
+    return device === undefined ? undefined : principal.device
+  return aliases?.deviceOf(device) ?? device
+}
+
+/** The readings under the ids of their devices. */
+function withoutAliases(raws: readonly RawReading[], own: string, aliases: TenantAliases): readonly RawReading[] {
+  let resolved: RawReading[] | undefined
+  let last = own // no alias: an id is never one
+  let id: string | undefined
+  for (const [index, raw] of raws.entries()) {
+    if (raw.device !== last) {
+      last = raw.device
+      id = last === own ? undefined : aliases.deviceOf(last)
+    }
+    if (id === undefined) continue
+    resolved ??= [...raws]
+    resolved[index] = { ...raw, device: id }
+  }
+  return resolved ?? raws
 }
 
 /** The devices of a message in the order of their first readings. */
