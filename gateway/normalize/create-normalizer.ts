@@ -10,6 +10,7 @@ import type { Codec, Decoded, RawReading } from './codec.ts'
 import { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
 import { faultOfDevice } from './device-id.ts'
+import { EdgeNodes } from './edge-nodes.ts'
 import type { Normalizer, Outcome } from './normalizer.ts'
 import { oneLine, quoted } from './quote.ts'
 import { checkReading } from './reading-limits.ts'
@@ -22,10 +23,13 @@ export interface NormalizerOptions {
   readonly authenticator: Pick<Authenticator, 'admitDevice'>
   /** One a process, or two messages could share a microsecond. */
   readonly clock?: ArrivalClock
+  readonly edgeNodes?: EdgeNodes
+  /** Called with a Sparkplug edge node whose birth is not known, and that the sender may speak for; not too often for one node. */
+  readonly askForBirth?: (tenant: string, node: string) => void
 }
 
-export function createNormalizer({ retentionMs, authenticator, clock }: NormalizerOptions): Normalizer {
-  return new MessageNormalizer(retentionMs, authenticator, clock ?? new ArrivalClock())
+export function createNormalizer(options: NormalizerOptions): Normalizer {
+  return new MessageNormalizer(options)
 }
 
 /** One device's part of a message. */
@@ -38,11 +42,16 @@ class MessageNormalizer implements Normalizer {
   readonly #retentionUs: number
   readonly #authenticator: Pick<Authenticator, 'admitDevice'>
   readonly #clock: ArrivalClock
+  readonly #edgeNodes: EdgeNodes
+  readonly #askForBirth: (tenant: string, node: string) => void
 
-  constructor(retentionMs: number | undefined, authenticator: Pick<Authenticator, 'admitDevice'>, clock: ArrivalClock) {
+  constructor(options: NormalizerOptions) {
+    const { retentionMs, authenticator, clock, edgeNodes, askForBirth } = options
     this.#retentionUs = retentionMs === undefined ? Number.POSITIVE_INFINITY : retentionMs * 1000
     this.#authenticator = authenticator
-    this.#clock = clock
+    this.#clock = clock ?? new ArrivalClock()
+    this.#edgeNodes = edgeNodes ?? new EdgeNodes()
+    this.#askForBirth = askForBirth ?? (() => {})
   }
 
   normalize(batch: readonly Ingress[]): readonly Outcome[] {
@@ -61,7 +70,10 @@ class MessageNormalizer implements Normalizer {
       const stop = named === undefined ? undefined : this.#checkDevice(ingress, named, undefined)
       return stop ?? this.#decode(ingress, named)
     } catch (error) {
-      if (error instanceof DecodeError) return parked(ingress, error.code, error.message)
+      if (error instanceof DecodeError) {
+        if (error.unborn !== undefined) this.#onUnborn(ingress, error.unborn)
+        return parked(ingress, error.code, error.message)
+      }
       // A message that breaks a decoder is kept, so that nothing is lost and the decoder can be mended.
       return parked(ingress, 'malformed', 'decoder failure')
     }
@@ -73,14 +85,18 @@ class MessageNormalizer implements Normalizer {
       transport: ingress.source,
       topic: ingress.topic,
       contentType: ingress.contentType,
+      headers: ingress.headers,
+      tenant: principal.tenant,
       transportDevice: principal.device,
       device: named,
       fleet: principal.fleet,
       arrayElement: ingress.arrayElement === true,
       arrivalUs: ingress.ingestTimeUs,
+      edgeNodes: this.#edgeNodes,
     })
     const codec = chooseCodec(input)
     const decoded = codec.decode(input)
+    if (decoded.unborn !== undefined) this.#onUnborn(ingress, decoded.unborn)
     if (decoded.readings.length === 0) return ignored
     const shares = sharesOf(decoded.readings)
     for (const { device } of shares) {
@@ -95,6 +111,13 @@ class MessageNormalizer implements Normalizer {
       if (stop !== undefined) return stop
     }
     return eventsOf(ingress, codec, decoded, shares)
+  }
+
+  /** Only whoever may speak for a node can have it asked. */
+  #onUnborn({ principal }: Ingress, node: string): void {
+    const { tenant, device: sender } = principal
+    if (!principal.allows(node) || faultOfDevice(node) !== undefined) return
+    if (this.#edgeNodes.mayAsk({ tenant, sender, node }, performance.now())) this.#askForBirth(tenant, node)
   }
 
   /** @param named the device that path or fleet body names, which the payload must not contradict */
