@@ -3,6 +3,8 @@ import { maxDepth } from './json.ts'
 
 /** Keys and values of one message. A thousand SenML records have some ten thousand, and what is walked for nothing must stay cheap. */
 const maxItems = 20_000
+/** Items counted once for each container around them: cbor2 hands each up through all of them, so 19,000 at a depth of 31 took half a second. */
+const maxSteps = 100_000
 
 /**
  * The nesting and size of a binary document, told head by head before its library reads it: that would take any depth, or room for as many
@@ -12,9 +14,15 @@ export class BinaryShape {
   /** Items that are still to come, of each array and map that is open; Infinity where a mark ends it. */
   readonly #open: number[] = []
   #items = 0
+  #steps = 0
 
   /** Whether the document is complete. */
   isWhole = false
+
+  /** A tag before an item. */
+  tag(): void {
+    this.#count()
+  }
 
   /** One scalar, or a container without elements. */
   item(): void {
@@ -43,7 +51,9 @@ export class BinaryShape {
   }
 
   #count(): void {
-    if (++this.#items > maxItems) throw new DecodeError('too_many_readings', `more than ${maxItems} keys and values`)
+    this.#steps += 1 + this.#open.length
+    if (++this.#items > maxItems || this.#steps > maxSteps)
+      throw new DecodeError('too_many_readings', `more than ${maxItems} keys and values, or too many deep inside`)
   }
 
   #close(): void {

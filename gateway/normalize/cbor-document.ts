@@ -32,7 +32,7 @@ export function readCborAsJson(bytes: Buffer): unknown {
 const firstUnsafeNegative = Buffer.from('3b001fffffffffffff', 'hex')
 
 /** Tags in a row; more mean nothing. */
-const maxTags = 8
+const maxTags = 4
 /** Of bignums: texts of more digits are of no use, and take longer than linear time. */
 const maxBignumBytes = 32
 
@@ -69,6 +69,7 @@ function checkShape(bytes: Buffer): void {
     at += size
     if (major === 6) {
       if (info === 31 || ++tags > maxTags) throw new DecodeError('malformed', 'not CBOR: tags without a value')
+      shape.tag()
       continue
     }
     tags = 0
