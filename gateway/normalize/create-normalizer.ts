@@ -11,6 +11,7 @@ import type { Codec, Decoded, RawReading } from './codec.ts'
 import { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
 import { faultOfDevice } from './device-id.ts'
+import { EdgeNodes } from './edge-nodes.ts'
 import type { Normalizer, Outcome } from './normalizer.ts'
 import { oneLine, quoted } from './quote.ts'
 import { checkReading } from './reading-limits.ts'
@@ -27,6 +28,9 @@ export interface NormalizerOptions {
   readonly routes?: Routes | undefined
   /** Other names of devices; absent: there are none. */
   readonly aliases?: Aliases | undefined
+  readonly edgeNodes?: EdgeNodes
+  /** Called with a Sparkplug edge node whose birth is not known, and that the sender may speak for; not too often for one node. */
+  readonly askForBirth?: (tenant: string, node: string) => void
 }
 
 export function createNormalizer(options: NormalizerOptions): Normalizer {
@@ -45,13 +49,18 @@ class MessageNormalizer implements Normalizer {
   readonly #clock: ArrivalClock
   readonly #routes: Routes | undefined
   readonly #aliases: Aliases | undefined
+  readonly #edgeNodes: EdgeNodes
+  readonly #askForBirth: (tenant: string, node: string) => void
 
-  constructor({ retentionMs, authenticator, clock = new ArrivalClock(), routes, aliases }: NormalizerOptions) {
+  constructor(options: NormalizerOptions) {
+    const { retentionMs, authenticator, clock, routes, aliases, edgeNodes, askForBirth } = options
     this.#retentionUs = retentionMs === undefined ? Number.POSITIVE_INFINITY : retentionMs * 1000
     this.#authenticator = authenticator
-    this.#clock = clock
+    this.#clock = clock ?? new ArrivalClock()
     this.#routes = routes
     this.#aliases = aliases
+    this.#edgeNodes = edgeNodes ?? new EdgeNodes()
+    this.#askForBirth = askForBirth ?? (() => {})
   }
 
   normalize(batch: readonly Ingress[]): readonly Outcome[] {
@@ -71,7 +80,10 @@ class MessageNormalizer implements Normalizer {
       const stop = named === undefined ? undefined : this.#checkDevice(ingress, named, undefined)
       return stop ?? this.#decode(ingress, named, aliases)
     } catch (error) {
-      if (error instanceof DecodeError) return parked(ingress, error.code, error.message)
+      if (error instanceof DecodeError) {
+        if (error.unborn !== undefined) this.#onUnborn(ingress, error.unborn)
+        return parked(ingress, error.code, error.message)
+      }
       // A message that breaks a decoder is kept, so that nothing is lost and the decoder can be mended.
       return parked(ingress, 'malformed', 'decoder failure')
     }
@@ -86,15 +98,19 @@ class MessageNormalizer implements Normalizer {
       transport: ingress.source,
       topic: ingress.topic,
       contentType: ingress.contentType,
+      headers: ingress.headers,
+      tenant: principal.tenant,
       transportDevice: principal.device,
       device: named ?? templated,
       fleet: principal.fleet,
       arrayElement: ingress.arrayElement === true,
       arrivalUs: ingress.ingestTimeUs,
       options: route?.rule.options,
+      edgeNodes: this.#edgeNodes,
     })
     const codec = route?.rule.codec ?? chooseCodec(input)
     const decoded = codec.decode(input)
+    if (decoded.unborn !== undefined) this.#onUnborn(ingress, decoded.unborn)
     const routed =
       route === undefined ? decoded.readings : route.apply(decoded.readings, principal.device, named === undefined)
     const readings = aliases === undefined ? routed : withoutAliases(routed, principal.device, aliases)
@@ -112,6 +128,13 @@ class MessageNormalizer implements Normalizer {
       if (stop !== undefined) return stop
     }
     return eventsOf(ingress, codec, decoded, shares)
+  }
+
+  /** Only whoever may speak for a node can have it asked. */
+  #onUnborn({ principal }: Ingress, node: string): void {
+    const { tenant, device: sender } = principal
+    if (!principal.allows(node) || faultOfDevice(node) !== undefined) return
+    if (this.#edgeNodes.mayAsk({ tenant, sender, node }, performance.now())) this.#askForBirth(tenant, node)
   }
 
   /** @param named the device that path or fleet body names, which the payload must not contradict */
