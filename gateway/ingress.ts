@@ -33,6 +33,14 @@ export interface Ingress {
   readonly park?: ReasonCode
   /** True when a parked message is answered like a stored one (MQTT 3.1.1, QoS 0, fleet bodies over MQTT, Influx). */
   readonly acknowledgesParked: boolean
+  /** The sender's own name of the message beside its bytes (Idempotency-Key); a name in the bytes goes before it. */
+  readonly messageKey?: string | undefined
+  /** Names an MQTT delivery at QoS 1 or 2, so that a re-send is known after the gateway that took the first copy is gone. Absent at QoS 0 and over HTTP. */
+  readonly deliveryKey?: string | undefined
+  /** It came with the DUP flag, and is not known here as the copy of another. */
+  readonly resend?: boolean
+  /** The dead letter that is replayed. */
+  readonly replayOf?: string
   /** Wall clock at arrival, whole microseconds since the epoch. */
   readonly ingestTimeUs: number
   /** performance.now() at arrival, for durations. */

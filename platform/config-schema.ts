@@ -233,6 +233,16 @@ export const Config = section({
       pattern: '^(forever|[1-9]\\d{0,4}d)$',
       description: 'readings older than this are parked as too_old; partitions follow it (Nd or forever)',
     }),
+    recentMessage: Type.String({
+      default: '2d',
+      pattern: '^[1-9]\\d{0,2}d$',
+      description: 'days that the ids of messages are remembered: a copy that comes later is another message',
+    }),
+    deadLetter: Type.String({
+      default: '90d',
+      pattern: '^(forever|[1-9]\\d{0,4}d)$',
+      description: 'dead letters older than this are deleted (Nd or forever)',
+    }),
   }),
   redis: section({
     url: Type.Optional(

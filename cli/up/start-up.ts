@@ -138,7 +138,15 @@ async function startDirect(
   const { poolSize } = config.database
   const store = parts.add(
     'store',
-    await startStore({ databaseUrl, poolSize, retention: config.retention.reading, log, metrics }),
+    await startStore({
+      databaseUrl,
+      poolSize,
+      retention: config.retention.reading,
+      recentMessages: config.retention.recentMessage,
+      deadLetters: config.retention.deadLetter,
+      log,
+      metrics,
+    }),
   )
   store.onStored = onStored
   return { write: await createDirectWriter(store), ping: () => store.ping() }

@@ -11,6 +11,7 @@ import type { Routes } from '../routes/route-table.ts'
 import type { Verdict } from '../verdict.ts'
 import { acceptedOne, answerTo } from './answer.ts'
 import { answerToBatch, batchTaken } from './answer-batch.ts'
+import { idempotencyKey, itemKey } from './idempotency-key.ts'
 import type { Inflated, Inflater } from './inflater.ts'
 import { type Answer, type ProblemOptions, problem } from './problem.ts'
 import type { RequestCounts } from './request-counts.ts'
@@ -130,6 +131,7 @@ export class Exchange implements Unanswered {
     const declared = Number(headers['content-length'] ?? 0)
     if (declared > maxBodyBytes) return tooLarge(maxBodyBytes)
     if (!isKnownEncoding(headers['content-encoding'])) return unknownEncoding
+    if (idempotencyKey(headers) === null) return badIdempotencyKey
     return room.has(requestBytes + declared) ? undefined : noRoom
   }
 
@@ -201,7 +203,7 @@ export class Exchange implements Unanswered {
     this.#unsettled = count
     this.#state = 'waiting'
     this.#timer = setTimeout(holdOver, holdMs, this)
-    const ingressOf = this.#ingressMaker()
+    const ingressOf = this.#ingressMaker(count)
     const { device } = this.#asked
     if (split?.kind === 'batch') {
       const lane = new Lane()
@@ -236,10 +238,14 @@ export class Exchange implements Unanswered {
   }
 
   /** All messages of a request arrived at once. */
-  #ingressMaker(): (payload: Buffer, device: string | undefined, arrayElement: boolean, charge?: Charge) => Ingress {
+  #ingressMaker(
+    count: number,
+  ): (payload: Buffer, device: string | undefined, arrayElement: boolean, charge?: Charge) => Ingress {
     const { principal, topic, route } = this.#asked
     const isBatch = route.lines === true
     const contentType = this.request.headers['content-type']
+    const key = idempotencyKey(this.request.headers) ?? undefined
+    let index = 0
     const ingestTimeUs = Date.now() * 1000
     const arrivedAtMs = performance.now()
     return (payload, device, arrayElement, charge) => ({
@@ -253,6 +259,7 @@ export class Exchange implements Unanswered {
       fleetItem: isBatch && principal.fleet,
       arrayElement,
       charge,
+      messageKey: key === undefined ? undefined : itemKey(key, index++, count),
       acknowledgesParked: isBatch,
       ingestTimeUs,
       arrivedAtMs,
@@ -364,6 +371,10 @@ const noAnswer: Verdict = Object.freeze({
 
 export const noRoom: Refusal = { code: 'queue_full', detail: 'too many requests are in hand; come back soon' }
 const notGzip: Refusal = { code: 'malformed', detail: 'the body is not gzip, or not all of it' }
+const badIdempotencyKey: Refusal = {
+  code: 'protocol_error',
+  detail: 'Idempotency-Key must be one text of 1 to 200 printable ASCII characters, with or without quotes',
+}
 const unknownEncoding: Refusal = {
   code: 'unsupported',
   detail: 'a body may be compressed with gzip, with nothing else',

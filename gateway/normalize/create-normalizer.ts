@@ -1,15 +1,15 @@
 import { randomUUIDv7 } from 'node:crypto'
-import type { DeadLetter } from '#schema/dead-letter.ts'
+import type { DeadLetter, DeadLetterContext } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Aliases, Authenticator, TenantAliases } from '../auth/authenticator.ts'
 import type { Ingress } from '../ingress.ts'
 import type { Routes } from '../routes/route-table.ts'
 import { ArrivalClock } from './arrival-clock.ts'
-import { chooseCodec } from './choose-codec.ts'
 import type { Codec, Decoded, RawReading } from './codec.ts'
 import { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
+import { decodeRouted } from './decode-message.ts'
 import { faultOfDevice } from './device-id.ts'
 import { EdgeNodes } from './edge-nodes.ts'
 import type { Normalizer, Outcome } from './normalizer.ts'
@@ -108,12 +108,10 @@ class MessageNormalizer implements Normalizer {
       options: route?.rule.options,
       edgeNodes: this.#edgeNodes,
     })
-    const codec = route?.rule.codec ?? chooseCodec(input)
-    const decoded = codec.decode(input)
+    const { codec, decoded } = decodeRouted(input, route, named === undefined)
     if (decoded.unborn !== undefined) this.#onUnborn(ingress, decoded.unborn)
-    const routed =
-      route === undefined ? decoded.readings : route.apply(decoded.readings, principal.device, named === undefined)
-    const readings = aliases === undefined ? routed : withoutAliases(routed, principal.device, aliases)
+    const readings =
+      aliases === undefined ? decoded.readings : withoutAliases(decoded.readings, principal.device, aliases)
     if (readings.length === 0) return ignored
     const shares = sharesOf(readings)
     for (const { device } of shares) {
@@ -234,14 +232,22 @@ function readingOf({ metric, value, unit, timeUs = 0 }: RawReading): ReadingDraf
   return reading
 }
 
-function eventsOf(ingress: Ingress, codec: Codec, { messageKey }: Decoded, shares: readonly Share[]): Outcome {
-  const { principal, source, ingestTimeUs } = ingress
+function eventsOf(ingress: Ingress, codec: Codec, decoded: Decoded, shares: readonly Share[]): Outcome {
+  const { principal, source, ingestTimeUs, replayOf } = ingress
+  // The message's own name goes before that of the request, which may be a client's that names each attempt anew.
+  const messageKey = decoded.messageKey ?? ingress.messageKey
+  const { identity } = decoded
   const events: TelemetryEvent[] = []
   for (const { device, readings } of shares) {
+    const needsDelivery = messageKey === undefined && (identity !== undefined || readings.some(hasArrivalTime))
+    const deliveryKey = needsDelivery ? ingress.deliveryKey : undefined
     events.push({
       v: 1,
       id: randomUUIDv7(),
       ...(messageKey !== undefined && { messageKey }),
+      ...(identity !== undefined && { identity }),
+      ...(deliveryKey !== undefined && { deliveryKey, ...(ingress.resend === true && { resend: true }) }),
+      ...(replayOf !== undefined && { replayOf }),
       tenant: principal.tenant,
       device,
       ...(device !== principal.device && { gateway: principal.device }),
@@ -254,6 +260,9 @@ function eventsOf(ingress: Ingress, codec: Codec, { messageKey }: Decoded, share
   return { kind: 'events', events }
 }
 
+/** A re-send has another arrival, so its readings do not show that it is one. */
+const hasArrivalTime = ({ clock }: Reading) => clock !== undefined
+
 /** Refused, but for one device of a fleet body: its siblings were taken, and the one answer says so. */
 function notAllowed(ingress: Ingress, message: string): Outcome {
   if (ingress.fleetItem) return parked(ingress, 'not_allowed', message)
@@ -263,11 +272,13 @@ function notAllowed(ingress: Ingress, message: string): Outcome {
 function parked(ingress: Ingress, code: ReasonCode, message: string): Outcome {
   const { principal, source, topic, contentType, payload, acknowledgesParked, ingestTimeUs } = ingress
   const named = namedDevice(ingress)
+  // An illegal id cannot be a key; it is in the message.
+  const device = named === undefined || faultOfDevice(named) !== undefined ? principal.device : named
+  const context = contextOf(ingress, device)
   const deadLetter: DeadLetter = {
     id: randomUUIDv7(),
     tenant: principal.tenant,
-    // An illegal id cannot be a key; it is in the message.
-    device: named === undefined || faultOfDevice(named) !== undefined ? principal.device : named,
+    device,
     source,
     topic,
     ...(contentType !== undefined && { contentType }),
@@ -277,8 +288,23 @@ function parked(ingress: Ingress, code: ReasonCode, message: string): Outcome {
     acknowledged: acknowledgesParked,
     ingestTimeUs,
     payload,
+    ...(context !== undefined && { context }),
   }
   return { kind: 'dead', deadLetter }
+}
+
+/** What a replay has to know beside the bytes; undefined for a device's own message, which says everything. */
+function contextOf({ principal, device, fleetItem, arrayElement, messageKey }: Ingress, of: string) {
+  const context: DeadLetterContext = {
+    ...(principal.device !== of && { sender: principal.device }),
+    ...(principal.fleet && { fleet: true }),
+    ...(fleetItem && { fleetItem: true }),
+    ...(arrayElement === true && { arrayElement: true }),
+    ...(device !== undefined && { device }),
+    ...(messageKey !== undefined && { messageKey }),
+  }
+  for (const _ in context) return context
+  return undefined
 }
 
 /** Why a source had a message kept without decoding. */

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { DecodeCode } from '#schema/reason-code.ts'
 import type { Source } from '#schema/telemetry-event.ts'
+import type { Routes } from '../routes/route-table.ts'
 import type { RawReading } from './codec.ts'
 import { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
@@ -50,6 +51,8 @@ export interface MessageOptions {
   readonly clientId?: string | undefined
   readonly arrivalUs?: number | undefined
   readonly edgeNodes?: EdgeNodes | undefined
+  /** Absent: the default order decides alone. */
+  readonly routes?: Routes | undefined
 }
 
 export interface Result {
@@ -62,21 +65,24 @@ export interface Result {
 
 /** What the gateway makes of a message that a fleet credential sends which may speak for every device. */
 export function resultOf(payload: Buffer, options: MessageOptions): Result {
+  const { transport, topic, contentType, clientId } = options
+  const route = options.routes?.find({ source: transport, topic, contentType, tenant: 'default' })
   const input = new CodecInput(payload, {
-    transport: options.transport,
-    topic: options.topic,
-    contentType: options.contentType,
+    transport,
+    topic,
+    contentType,
     headers: options.headers,
     tenant: 'default',
-    transportDevice: options.clientId,
-    device: undefined,
+    transportDevice: clientId,
+    device: route?.deviceOf(clientId ?? ''),
     fleet: true,
     arrayElement: false,
     arrivalUs: options.arrivalUs ?? Date.now() * 1000,
     edgeNodes: options.edgeNodes ?? new EdgeNodes(),
+    options: route?.rule.options,
   })
   try {
-    const { codec, decoded } = decodeMessage(input)
+    const { codec, decoded } = decodeMessage(input, route)
     return { codec: codec.name, result: { readings: decoded.readings.map(readingOf) } }
   } catch (error) {
     if (!(error instanceof DecodeError)) throw error

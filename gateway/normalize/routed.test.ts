@@ -91,6 +91,20 @@ describe('routes', () => {
     expect(run(ingress('{"t":1}', { contentType: 'text/x' }))).toBe('malformed pump-1')
   })
 
+  it('identity: message goes with the events', () => {
+    const outcome = (yaml: string) => {
+      const { rules } = readRoutes(yaml, 'test')
+      const routes = new RouteTable(rules)
+      const authenticator = { admitDevice: () => 'admitted' as const }
+      const [result] = createNormalizer({ retentionMs: undefined, authenticator, routes }).normalize([
+        ingress('{"n":1}'),
+      ])
+      return result?.kind === 'events' ? result.events.map(({ identity }) => identity) : result
+    }
+    expect(outcome('- { topic: "#", identity: message }')).toEqual(['message'])
+    expect(outcome('- { topic: "#", identity: reading }')).toEqual([undefined])
+  })
+
   it('options of the line protocol', () => {
     const run = normalizerOf(`
 - topic: ha/#

@@ -56,6 +56,7 @@ export const routeKeys = [
   'codec',
   'options',
   'device',
+  'identity',
   'drop',
   'rename',
   'units',
@@ -109,6 +110,7 @@ class RouteReader {
       codec,
       options: this.#options(members.get('options'), codec, members.get('codec')),
       device: this.#device(members.get('device'), levels),
+      identity: this.#identity(members.get('identity')),
       mapping: this.#mapping(members),
     }
   }
@@ -202,6 +204,12 @@ class RouteReader {
     if (text === undefined || levels === undefined) return undefined
     const template = DeviceTemplate.parse(text, levels)
     return typeof template === 'string' ? this.problem(node, `device ${template}`) : template
+  }
+
+  #identity(node: Node | undefined): 'reading' | 'message' | undefined {
+    const text = this.#text('identity', node)
+    if (text === undefined || text === 'reading' || text === 'message') return text
+    return this.problem(node, 'identity must be reading or message')
   }
 
   #mapping(members: Members): ReadingMapping | undefined {

@@ -16,5 +16,7 @@ export interface RouteRule {
   readonly codec?: Codec | undefined
   readonly options?: CodecOptions | undefined
   readonly device?: DeviceTemplate | undefined
+  /** What a duplicate is: the same readings (as when absent), or only the same message. */
+  readonly identity?: 'reading' | 'message' | undefined
   readonly mapping?: ReadingMapping | undefined
 }
