@@ -227,7 +227,7 @@ export class Exchange implements Unanswered {
     if (route.lines === true) return { kind: 'batch', parts: splitInfluxLines(body, this.#intake.maxItems) }
     if (!route.splits) return undefined
     const contentType = this.request.headers['content-type']
-    const routed = this.#intake.routes?.find({ source: 'http', topic, contentType, tenant: principal.tenant })
+    const routed = this.#intake.routes?.find({ source: 'http', topic, contentType, principal })
     // An array may be one message of the codec that an operator has chosen, as a SenML pack is.
     if (routed?.rule.codec !== undefined && !splitCodecs.has(routed.rule.codec.name)) return undefined
     return splitBody(body, {

@@ -90,8 +90,8 @@ class MessageNormalizer implements Normalizer {
   }
 
   #decode(ingress: Ingress, named: string | undefined, aliases: TenantAliases | undefined): Outcome {
-    const { principal, source, topic, contentType } = ingress
-    const route = this.#routes?.find({ source, topic, contentType, tenant: principal.tenant })
+    const { principal } = ingress
+    const route = this.#routes?.find(ingress)
     // What the path or the fleet body says is not the route's to change.
     const templated = named === undefined ? route?.deviceOf(principal.device) : undefined
     const input = new CodecInput(ingress.payload, {

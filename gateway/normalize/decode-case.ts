@@ -66,7 +66,7 @@ export interface Result {
 /** What the gateway makes of a message that a fleet credential sends which may speak for every device. */
 export function resultOf(payload: Buffer, options: MessageOptions): Result {
   const { transport, topic, contentType, clientId } = options
-  const route = options.routes?.find({ source: transport, topic, contentType, tenant: 'default' })
+  const route = options.routes?.find({ source: transport, topic, contentType, principal: { tenant: 'default' } })
   const input = new CodecInput(payload, {
     transport,
     topic,

@@ -31,7 +31,7 @@ async function start(environment: NodeJS.ProcessEnv = { BRIDGE_CONFIG: path }) {
   )
   const routes = await startRoutes({ environment, log, metrics, pollMs: 10 })
   const codecOf = (topic: string) =>
-    routes.find({ source: 'mqtt', topic, contentType: undefined, tenant: 'default' })?.rule.codec?.name
+    routes.find({ source: 'mqtt', topic, contentType: undefined, principal: { tenant: 'default' } })?.rule.codec?.name
   const text = async () =>
     `${await metrics.registry.getSingleMetricAsString('fleetbridge_route_reloads_total')}${await metrics.registry.getSingleMetricAsString('fleetbridge_routes')}`
   return { routes, codecOf, text, [Symbol.asyncDispose]: () => routes.close() }

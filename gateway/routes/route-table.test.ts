@@ -15,7 +15,7 @@ const mqtt = (topic: string, more: Partial<Routed> = {}): Routed => ({
   source: 'mqtt',
   topic,
   contentType: undefined,
-  tenant: 'default',
+  principal: { tenant: 'default' },
   ...more,
 })
 const http = (topic: string, more: Partial<Routed> = {}): Routed => mqtt(topic, { source: 'http', ...more })
@@ -37,7 +37,7 @@ it('the first rule that fits, by topic, tenant and content type', () => {
 - { topic: "#", codec: generic }
 `)
   const codecOf = (routed: Routed) => table.find(routed)?.rule.codec?.name
-  expect(codecOf(mqtt('a/b', { tenant: 'acme' }))).toBe('own')
+  expect(codecOf(mqtt('a/b', { principal: { tenant: 'acme' } }))).toBe('own')
   expect(codecOf(mqtt('a/b'))).toBe('tasmota')
   expect(codecOf(mqtt('a/b', { contentType: 'Text/Plain; charset=utf-8' }))).toBe('seed')
   expect(codecOf(mqtt('a/b', { contentType: 'application/json' }))).toBe('tasmota')

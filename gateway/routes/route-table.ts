@@ -5,13 +5,13 @@ import type { TemplateValues } from './device-template.ts'
 import type { RouteRule } from './route-rule.ts'
 import { TopicTree } from './topic-tree.ts'
 
-/** What a message says that a route may ask for. */
+/** What a message says that a route may ask for; an `Ingress` is one. */
 export interface Routed {
   readonly source: Source
   /** MQTT topic name, or the path of the request with its query. */
   readonly topic: string
   readonly contentType: string | undefined
-  readonly tenant: string
+  readonly principal: { readonly tenant: string }
 }
 
 /** A rule as it applies to one topic. */
@@ -55,11 +55,11 @@ export class RouteTable implements Routes {
     this.#http = new SourceTable(rules.filter(({ source }) => source === 'http'))
   }
 
-  find({ source, topic, contentType, tenant }: Routed): Route | undefined {
+  find({ source, topic, contentType, principal }: Routed): Route | undefined {
     const candidates = source === 'mqtt' ? this.#mqtt.candidatesOf(topic) : this.#http.candidatesOf(withoutQuery(topic))
     for (const route of candidates) {
       const { rule } = route
-      if (rule.tenant !== undefined && rule.tenant !== tenant) continue
+      if (rule.tenant !== undefined && rule.tenant !== principal.tenant) continue
       if (rule.contentType === undefined || rule.contentType === mediaTypeOf(contentType)) return route
     }
     return undefined
