@@ -10,6 +10,7 @@ import type { Pipeline } from '../pipeline-port.ts'
 import type { Verdict } from '../verdict.ts'
 import { acceptedOne, answerTo } from './answer.ts'
 import { answerToBatch, batchTaken } from './answer-batch.ts'
+import { carriedHeaders } from './carried-headers.ts'
 import type { Inflated, Inflater } from './inflater.ts'
 import { type Answer, type ProblemOptions, problem } from './problem.ts'
 import type { RequestCounts } from './request-counts.ts'
@@ -220,9 +221,11 @@ export class Exchange implements Unanswered {
   #split(body: Buffer): Split | undefined {
     const { route, principal } = this.#asked
     if (route.lines === true) return { kind: 'batch', parts: splitInfluxLines(body, this.#intake.maxItems) }
-    if (!route.splits) return undefined
+    const { headers } = this.request
+    // CloudEvents in binary mode: the body is one event's data, whatever it looks like.
+    if (!route.splits || headers['ce-specversion'] !== undefined) return undefined
     return splitBody(body, {
-      contentType: this.request.headers['content-type'],
+      contentType: headers['content-type'],
       fleet: route.fleetBodies && principal.fleet,
       maxItems: this.#intake.maxItems,
     })
@@ -233,6 +236,7 @@ export class Exchange implements Unanswered {
     const { principal, topic, route } = this.#asked
     const isBatch = route.lines === true
     const contentType = this.request.headers['content-type']
+    const headers = carriedHeaders(this.request.headers)
     const ingestTimeUs = Date.now() * 1000
     const arrivedAtMs = performance.now()
     return (payload, device, arrayElement, charge) => ({
@@ -240,13 +244,14 @@ export class Exchange implements Unanswered {
       source: 'http',
       topic,
       contentType,
+      headers,
       payload,
       device,
       // Each has its own status, so a device outside the credential's pattern can be refused alone, but for the lines of a batch.
       fleetItem: isBatch && principal.fleet,
       arrayElement,
       charge,
-      acknowledgesParked: isBatch,
+      acknowledgesParked: isBatch || route.acknowledgesParked === true,
       ingestTimeUs,
       arrivedAtMs,
     })
@@ -265,6 +270,10 @@ export class Exchange implements Unanswered {
     const verdicts = this.#verdicts as Verdict[]
     if (this.#asked.route.lines === true) {
       this.#send(answerToBatch(verdicts, id))
+      return
+    }
+    if (this.#asked.route.acknowledgesParked === true && verdicts.every(isKept)) {
+      this.#send(nothingForApp)
       return
     }
     const isOne = verdicts.length === 1 && verdicts[0]?.kind === 'stored'
@@ -345,6 +354,13 @@ class BatchMessage extends HttpMessage {
 const nothing: Charge = { messages: 0, bytes: 0 }
 const json = { 'content-type': 'application/json' }
 const emptyOk: Answer = { status: 200, headers: {}, body: '' }
+
+/** What OwnTracks takes for "understood, and there is nothing for you": an empty body it cannot read, and sends the message again. */
+const nothingForApp: Answer = { status: 200, headers: json, body: '[]' }
+
+function isKept({ kind }: Verdict): boolean {
+  return kind !== 'refused'
+}
 
 const noAnswer: Verdict = Object.freeze({
   kind: 'refused',
