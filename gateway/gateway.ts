@@ -17,6 +17,7 @@ import { startHttpSource } from './http/http-source.ts'
 import { startMqttSource } from './mqtt/mqtt-source.ts'
 import { createWebSocketDoor } from './mqtt/web-socket-door.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
+import { Rebirths } from './normalize/rebirths.ts'
 import { createPipeline } from './pipeline.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { RateLimiter } from './rate-limit/rate-limiter.ts'
@@ -68,11 +69,13 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
+  const rebirths = new Rebirths()
   const normalizer = createNormalizer({
     retentionMs: retentionMs(config.retention.reading),
     authenticator: registry,
     aliases: registry.aliases,
     routes,
+    askForBirth: (tenant, node) => rebirths.ask(tenant, node),
   })
   const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, log })
   const { clientCas } = config.auth
@@ -103,6 +106,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
       countRefused: (reason) => accounts.turnedAway('mqtt', reason),
     }),
   )
+  rebirths.publishBy((tenant, topic, payload) => mqtt.publish(tenant, topic, payload))
   const http = opened.use(
     await startHttpSource(config.http, {
       ...shared,
