@@ -1,6 +1,7 @@
 /**
  * What the worker's transaction costs: `DATABASE_URL=postgres://… node bench/store.bench.ts` on an empty database of a scratch server.
  * Messages of two readings from 500 devices, in batches as the worker makes them; prints messages a second, and CPU of this process a message.
+ * KEYS=id: each has a name of its own; KEYS=delivery: none, and readings without a time, by MQTT at QoS 1.
  */
 
 import { silentLog } from '#platform/log.ts'
@@ -13,6 +14,7 @@ import type { StreamRecord } from '#worker/store/stream-slice.ts'
 const databaseUrl = process.env.DATABASE_URL
 if (databaseUrl === undefined) throw new Error('DATABASE_URL names a scratch database')
 const devices = 500
+const { KEYS: keys } = process.env
 const messagesInAll = Number(process.env.MESSAGES ?? 200_000)
 
 await migrate(databaseUrl, silentLog)
@@ -62,6 +64,8 @@ function eventOf(number: number): TelemetryEvent {
   return {
     v: 1,
     id: '01890a5d-ac96-774b-bcce-b302099a8057',
+    ...(keys === 'id' && { messageKey: `message-${nowUs}` }),
+    ...(keys === 'delivery' && { deliveryKey: `delivery-${nowUs}` }),
     tenant: 'default',
     device: `bench-${number % devices}`,
     gateway: 'bench',

@@ -27,12 +27,14 @@ export async function addDevices(
   client: pg.Client,
   tenant: string,
   ids: readonly string[],
+  /** Of the one device. */
+  aliases?: readonly string[],
 ): Promise<devices.NewToken[]> {
   return await devices.addDevices(
     client,
     byUser,
     tenant,
-    ids.map((device) => ({ device })),
+    ids.map((device) => ({ device, aliases })),
   )
 }
 

@@ -23,6 +23,9 @@ beforeAll(async () => {
     insert into reading (device_id, metric_id, event_time, ingest_time, value) values (1, 1, now() - interval '1 minute', now(), 90);
     insert into latest (device_id, metric_id, event_time, ingest_time, value) select device_id, metric_id, event_time, now() - interval '2 hours', value from reading;
     insert into ingest_offset (stream, partition, next_offset, stored) values ('direct', 0, 1, 1);
+    create table recent_message_all partition of recent_message for values from (minvalue) to (maxvalue);
+    insert into recent_message (device_id, stored_day, message_key, ingest_time)
+      values (1, current_date, encode(substring(sha256('m-17') for 16), 'hex')::uuid, now());
     insert into dead_letter (id, tenant, device, source, stage, code, message, acknowledged, ingest_time, payload)
       values (gen_random_uuid(), 'default', 'pump-1', 'mqtt', 'decode', 'malformed', 'not JSON', false, now(), '{')`)
 })

@@ -19,6 +19,7 @@ import { createLimitBooks } from './limit-books.ts'
 import { startMqttSource } from './mqtt/mqtt-source.ts'
 import { createWebSocketDoor } from './mqtt/web-socket-door.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
+import { Rebirths } from './normalize/rebirths.ts'
 import { createPipeline } from './pipeline.ts'
 import { createLimitInspector, type LimitInspector } from './rate-limit/limit-inspector.ts'
 import { type LimitOverrideRow, LimitOverrides } from './rate-limit/limit-overrides.ts'
@@ -26,6 +27,7 @@ import type { LimitPolicy } from './rate-limit/limit-policy.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { RateLimiter } from './rate-limit/rate-limiter.ts'
 import { startRedisRateLimiter } from './rate-limit/redis-rate-limiter.ts'
+import type { Routes } from './routes/route-table.ts'
 
 export interface GatewayOptions {
   /** Where devices and credentials are read; in Kafka mode nothing else is. */
@@ -39,6 +41,8 @@ export interface GatewayOptions {
     /** False while the disk is too full to take more. */
     readonly mayTake?: () => boolean
   }
+  /** What operators have said about topics and paths; absent: the default order decides alone. */
+  readonly routes?: Routes
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -64,7 +68,7 @@ const eventLogAwayMs = 10_000
 
 /** Opens from the log towards the devices, so closing in reverse stops intake first and flushes last. */
 export async function startGateway(config: Config, options: GatewayOptions): Promise<Gateway> {
-  const { databaseUrl, log, metrics } = options
+  const { databaseUrl, routes, log, metrics } = options
   const tools = { log, metrics }
   if (config.mqtt.open) needLoopback(config)
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
@@ -82,7 +86,14 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const rateLimiter = opened.use(await startRateLimiter(config.redis.url, limits, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
-  const normalizer = createNormalizer({ retentionMs: retentionMs(config.retention.reading), authenticator: registry })
+  const rebirths = new Rebirths()
+  const normalizer = createNormalizer({
+    retentionMs: retentionMs(config.retention.reading),
+    authenticator: registry,
+    aliases: registry.aliases,
+    routes,
+    askForBirth: (tenant, node) => rebirths.ask(tenant, node),
+  })
   const limitBooks = createLimitBooks(tools)
   opened.defer(() => limitBooks.close())
   const pipeline = createPipeline({
@@ -122,12 +133,14 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
       countRefused: (reason) => accounts.turnedAway('mqtt', reason),
     }),
   )
+  rebirths.publishBy((tenant, topic, payload) => mqtt.publish(tenant, topic, payload))
   const http = opened.use(
     await startHttpSource(config.http, {
       ...shared,
       countRefused: (reason) => accounts.turnedAway('http', reason),
       levelsOf: ({ tenant, device, fleet }) =>
         fleet ? rateLimiter.known(tenant, undefined, device) : rateLimiter.known(tenant, device, undefined),
+      routes,
       webSocketDoor: config.http.webSocket
         ? createWebSocketDoor({ maxPacketBytes: config.mqtt.maxPacketBytes, accept: mqtt.accept })
         : undefined,

@@ -7,6 +7,9 @@ export interface Charge {
   readonly bytes: number
 }
 
+/** Headers of a request that codecs ask for, by their names in lower case: `ce-…` of CloudEvents, `x-limit-…` of OwnTracks. */
+export type CarriedHeaders = ReadonlyMap<string, string>
+
 /** One message as it arrived: one PUBLISH, one element of an HTTP array, one line of NDJSON, one device of a fleet body. */
 export interface Ingress {
   readonly principal: Principal
@@ -14,6 +17,8 @@ export interface Ingress {
   /** MQTT topic name as the device wrote it, or the request's path with its query. */
   readonly topic: string
   readonly contentType: string | undefined
+  /** Only over HTTP, and only where there are any. */
+  readonly headers?: CarriedHeaders | undefined
   /** The message's own bytes, after inflation and splitting. */
   readonly payload: Buffer
   /** Device that the path or the fleet body names; wins over the topic, loses against nothing: the payload must agree or stay silent. */
@@ -28,6 +33,14 @@ export interface Ingress {
   readonly park?: ReasonCode
   /** True when a parked message is answered like a stored one (MQTT 3.1.1, QoS 0, fleet bodies over MQTT, Influx). */
   readonly acknowledgesParked: boolean
+  /** The sender's own name of the message beside its bytes (Idempotency-Key); a name in the bytes goes before it. */
+  readonly messageKey?: string | undefined
+  /** Names an MQTT delivery at QoS 1 or 2, so that a re-send is known after the gateway that took the first copy is gone. Absent at QoS 0 and over HTTP. */
+  readonly deliveryKey?: string | undefined
+  /** It came with the DUP flag, and is not known here as the copy of another. */
+  readonly resend?: boolean
+  /** The dead letter that is replayed. */
+  readonly replayOf?: string
   /** Wall clock at arrival, whole microseconds since the epoch. */
   readonly ingestTimeUs: number
   /** performance.now() at arrival, for durations. */

@@ -30,6 +30,11 @@ export const Config = section({
     minimum: 1000,
     description: 'past this after SIGTERM the process exits non-zero',
   }),
+  routes: Type.Array(Type.Object({}), {
+    default: [],
+    description:
+      'which topic or path is decoded how, before the default order: docs/routes.md; read again when the file changes and at SIGHUP',
+  }),
   log: section({
     level: Type.Union(
       [
@@ -233,6 +238,16 @@ export const Config = section({
       default: '90d',
       pattern: '^(forever|[1-9]\\d{0,4}d)$',
       description: 'readings older than this are parked as too_old; partitions follow it (Nd or forever)',
+    }),
+    recentMessage: Type.String({
+      default: '2d',
+      pattern: '^[1-9]\\d{0,2}d$',
+      description: 'days that the ids of messages are remembered: a copy that comes later is another message',
+    }),
+    deadLetter: Type.String({
+      default: '90d',
+      pattern: '^(forever|[1-9]\\d{0,4}d)$',
+      description: 'dead letters older than this are deleted (Nd or forever)',
     }),
   }),
   redis: section({

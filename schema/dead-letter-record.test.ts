@@ -22,7 +22,8 @@ const bytesOf = (headers: Readonly<Record<string, string>>) =>
 
 it('comes back as it was, its bytes as value and everything else in headers', () => {
   const { contentType: _, ...bare } = letter
-  for (const one of [letter, { ...bare, acknowledged: false, payload: null }]) {
+  const context = { sender: 'gw-1', fleet: true, device: 'ä/b', messageKey: 'm-1' } as const
+  for (const one of [letter, { ...bare, acknowledged: false, payload: null }, { ...letter, context }]) {
     const { key, value, headers, timestampMs } = encodeDeadLetter(one)
     expect([key, timestampMs]).toEqual(['default/pump-1', 1_790_000_000_123])
     expect(decodeDeadLetter(bytesOf(headers), value as Buffer | null)).toEqual(one)
@@ -43,6 +44,11 @@ it.each([
 it('takes the first of repeated headers, and U+0000 out of texts', () => {
   const headers = { ...bytesOf(encodeDeadLetter(letter).headers), topic: [Buffer.from('a\0b'), Buffer.from('c')] }
   expect(decodeDeadLetter(headers, null)).toMatchObject({ topic: 'a\ufffdb' })
+})
+
+it.each(['{', '[]', 'null', '"text"'])('leaves out a context that is %s', (context) => {
+  const { headers, value } = encodeDeadLetter(letter)
+  expect(decodeDeadLetter(bytesOf({ ...headers, context }), value as Buffer)).toEqual(letter)
 })
 
 it('keeps a malformed record under the names in its key, with its bytes', () => {

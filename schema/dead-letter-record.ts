@@ -1,4 +1,4 @@
-import type { DeadLetter } from './dead-letter.ts'
+import type { DeadLetter, DeadLetterContext } from './dead-letter.ts'
 import { recordKey } from './kafka-topics.ts'
 import { reasonCodes } from './reason-code.ts'
 import type { TelemetryEvent } from './telemetry-event.ts'
@@ -21,6 +21,7 @@ export function encodeDeadLetter(letter: DeadLetter): EncodedRecord {
       message: letter.message,
       acknowledged: String(letter.acknowledged),
       'ingest-time-us': String(letter.ingestTimeUs),
+      ...(letter.context !== undefined && { context: JSON.stringify(letter.context) }),
     },
     timestampMs: Math.floor(letter.ingestTimeUs / 1000),
   }
@@ -47,6 +48,7 @@ export function decodeDeadLetter(headers: RecordHeaders, value: Buffer | null): 
   if (stage !== 'decode' && stage !== 'store') return 'header stage is neither decode nor store'
   if (code === undefined) return 'header code is not a known code'
   if (!Number.isSafeInteger(ingestTimeUs) || ingestTimeUs <= 0) return 'header ingest-time-us is not a time'
+  const context = contextIn(text('context'))
   return {
     id,
     tenant: text('tenant') ?? '',
@@ -60,6 +62,18 @@ export function decodeDeadLetter(headers: RecordHeaders, value: Buffer | null): 
     acknowledged: text('acknowledged') === 'true',
     ingestTimeUs,
     payload: value,
+    ...(context !== undefined && { context }),
+  }
+}
+
+/** Other writers may say anything there; the dead letter is kept whatever it is. */
+function contextIn(text: string | undefined): DeadLetterContext | undefined {
+  if (text === undefined || text.length > maxContextLength) return undefined
+  try {
+    const context: unknown = JSON.parse(text)
+    return typeof context === 'object' && context !== null && !Array.isArray(context) ? context : undefined
+  } catch {
+    return undefined
   }
 }
 
@@ -108,6 +122,7 @@ export function malformedRecord(record: {
 }
 
 const maxNameLength = 256
+const maxContextLength = 65_536
 
 /** kafkajs gives headers as bytes, an array where one is repeated. Postgres takes no U+0000. */
 function storable(bytes: unknown): string | undefined {

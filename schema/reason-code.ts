@@ -19,6 +19,7 @@ export const gatewayCodes = [
   'too_old',
   'too_many_devices',
   'too_many_items',
+  'contract',
   'not_allowed',
   'not_authenticated',
   'credential_disabled',

@@ -111,6 +111,9 @@ describe('the catalog', () => {
 
   it('partitions readings by time, and leaves room on pages that are updated in place', async () => {
     expect(await rows(`select pg_get_partkeydef('reading'::regclass) as key`)).toEqual([{ key: 'RANGE (event_time)' }])
+    expect(await rows(`select pg_get_partkeydef('recent_message'::regclass) as key`)).toEqual([
+      { key: 'RANGE (stored_day)' },
+    ])
     expect(await rows(`select reloptions from pg_class where relname = 'latest'`)).toEqual([
       { reloptions: ['fillfactor=70'] },
     ])

@@ -5,6 +5,7 @@ import {
   boolean,
   check,
   customType,
+  date,
   doublePrecision,
   foreignKey,
   index,
@@ -70,6 +71,8 @@ export const device = pgTable(
     check('device_status_check', sql`${table.status} in ('enabled', 'disabled', 'removed')`),
     index('device_created_by_index').on(table.createdBy),
     index('device_updated_at_index').on(table.updatedAt),
+    // Only of those that have some: a fleet without aliases pays nothing.
+    index('device_aliases_index').using('gin', table.aliases).where(sql`${table.aliases} <> '{}'`),
   ],
 )
 
@@ -279,13 +282,69 @@ export const deadLetter = pgTable(
     ingestTime: timestamptz('ingest_time').notNull(),
     /** The message's own bytes; null only when even these were refused. */
     payload: bytea('payload'),
+    /** When its replay became rows, known ones, or nothing to store; null while it waits. */
     replayedAt: timestamptz('replayed_at'),
+    /** What its last replay came to: stored, duplicate, ignored, or parked and then with the newest code and message. */
+    replayOutcome: text('replay_outcome', { enum: ['stored', 'duplicate', 'ignored', 'parked'] }),
+    /** When a replay was last begun. */
+    triedAt: timestamptz('tried_at'),
+    /** What a replay needs beside the bytes: schema/dead-letter.ts. */
+    context: jsonb('context'),
   },
   (table) => [
     uniqueIndex('dead_letter_record_unique')
       .on(table.stream, table.partition, table.recordOffset)
       .where(sql`${table.recordOffset} is not null`),
     index('dead_letter_ingest_time_index').on(table.ingestTime),
+    check(
+      'dead_letter_replay_outcome_check',
+      sql`${table.replayOutcome} in ('stored', 'duplicate', 'ignored', 'parked')`,
+    ),
+  ],
+)
+
+/**
+ * What a message was called, for as long as it may come once more. Partitioned by range on stored_day, a day each; the worker makes and drops the
+ * days. Of a key the first 16 bytes of its SHA-256 are kept: senders choose keys of any length, and an index entry shall be small.
+ */
+export const recentMessage = pgTable(
+  'recent_message',
+  {
+    deviceId: integer('device_id').notNull(),
+    /** Of the writing, in UTC: a worker that was away for days finds what it wrote itself. */
+    storedDay: date('stored_day').notNull(),
+    messageKey: uuid('message_key').notNull(),
+    ingestTime: timestamptz('ingest_time').notNull(),
+    /** Only of an MQTT delivery: its client has used the same packet id for the same bytes again, so a re-send says nothing. */
+    repeated: boolean('repeated').notNull().default(false),
+  },
+  (table) => [primaryKey({ columns: [table.deviceId, table.messageKey, table.storedDay] })],
+)
+
+/** What holds for all devices of a type; a type that is not here has no rules. */
+export const deviceType = pgTable(
+  'device_type',
+  {
+    tenantId: integer('tenant_id')
+      .notNull()
+      .references(() => tenant.id),
+    /** As in `device.type`. */
+    name: text('name').notNull(),
+    /** `value`: equal readings of one instant are one; `message`: they are as many as there were messages. */
+    identity: text('identity', { enum: ['value', 'message'] })
+      .notNull()
+      .default('value'),
+    contractMode: text('contract_mode', { enum: ['off', 'warn', 'park'] })
+      .notNull()
+      .default('off'),
+    /** docs/contracts.md; null: none. */
+    contract: jsonb('contract'),
+    updatedAt: timestamptz('updated_at').notNull().default(sql`clock_timestamp()`),
+  },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.name] }),
+    check('device_type_identity_check', sql`${table.identity} in ('value', 'message')`),
+    check('device_type_contract_mode_check', sql`${table.contractMode} in ('off', 'warn', 'park')`),
   ],
 )
 

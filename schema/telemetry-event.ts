@@ -24,8 +24,16 @@ export interface TelemetryEvent {
   readonly v: 1
   /** UUIDv7, ours. Random within a millisecond, so never an order. */
   readonly id: string
-  /** The sender's own name of the message (`id` in the body or Idempotency-Key). */
+  /** The sender's own name of the message (`id` in the body, id of a CloudEvent, or Idempotency-Key). */
   readonly messageKey?: string
+  /** A value equal to a stored one of the same instant is a reading of its own: messages are told apart, not values. */
+  readonly identity?: 'message'
+  /** Names the MQTT delivery (client id, packet id, bytes) of a message without a key that its readings do not tell from another. */
+  readonly deliveryKey?: string
+  /** It came with the DUP flag: a message of the same deliveryKey that arrived shortly before is this one. */
+  readonly resend?: true
+  /** The dead letter that this message was until an operator replayed it. */
+  readonly replayOf?: string
   readonly tenant: string
   readonly device: string
   /** The fleet credential's device, when that spoke for `device`. */

@@ -35,6 +35,12 @@ it('leaves fields alone that it does not know', () => {
   expect(decode(wider)).toEqual(wider)
 })
 
+it('dates the record of a replayed message by now, or the log might drop it before anybody has read it', () => {
+  const replayed = { ...event, replayOf: event.id, ingestTimeUs: 1_600_000_000_000_000 }
+  expect(encodeTelemetry(replayed).timestampMs).toBeGreaterThan(Date.now() - 60_000)
+  expect(decode(replayed)).toEqual(replayed)
+})
+
 const reading = event.readings[0]
 const many = Array.from({ length: 1001 }, () => reading)
 
@@ -50,6 +56,11 @@ it.each<[string, unknown, RegExp]>([
   ['a device of 129 bytes', { ...event, device: `${'ü'.repeat(64)}x` }, /^device/],
   ['another device than its key', { ...event, device: 'pump-2' }, /^the key/],
   ['a gateway that is a number', { ...event, gateway: 1 }, /^gateway/],
+  ['a key that is a number', { ...event, messageKey: 1 }, /^messageKey/],
+  ['another identity', { ...event, identity: 'value' }, /^identity/],
+  ['a delivery without a name', { ...event, deliveryKey: '' }, /^deliveryKey/],
+  ['a re-send that is none', { ...event, resend: false }, /^resend/],
+  ['a replay of no dead letter', { ...event, replayOf: 'm-1' }, /^replayOf/],
   ['another source', { ...event, source: 'amqp' }, /^source/],
   ['no codec', { ...event, codec: undefined }, /^codec/],
   ['a time that is no whole number', { ...event, ingestTimeUs: 1.5 }, /^ingestTimeUs/],

@@ -20,7 +20,8 @@ export function encodeTelemetry(event: TelemetryEvent): EncodedRecord {
     key: recordKey(event.tenant, event.device),
     value: JSON.stringify(event),
     headers: telemetryHeaders,
-    timestampMs: Math.floor(event.ingestTimeUs / 1000),
+    // A replayed message arrived long ago: by that time the log might drop it before anyone has read it.
+    timestampMs: event.replayOf === undefined ? Math.floor(event.ingestTimeUs / 1000) : Date.now(),
   }
 }
 
@@ -54,23 +55,34 @@ export function decodeTelemetry(key: Buffer | null, value: Buffer | null): Telem
 }
 
 function faultOfEvent(event: Record<keyof TelemetryEvent, unknown>, key: Buffer | null): string | undefined {
-  const { v, id, messageKey, tenant, device, gateway, source, codec, ingestTimeUs, readings } = event
+  const { v, id, tenant, device, gateway, source, codec, ingestTimeUs, readings } = event
   if (v !== 1) return 'v is not 1'
   if (typeof id !== 'string' || !uuid.test(id)) return 'id is not a UUID'
   if (typeof tenant !== 'string' || !tenantName.test(tenant)) return 'tenant is not a tenant name'
   if (!isText(device, recordLimits.deviceBytes)) return 'device is not a device id'
   if (key === null || key.toString() !== recordKey(tenant, device)) return 'the key is not tenant/device'
   if (gateway !== undefined && !isText(gateway, recordLimits.deviceBytes)) return 'gateway is not a device id'
-  if (messageKey !== undefined && !isText(messageKey, recordLimits.textBytes)) return 'messageKey is not a text'
+  const fault = faultOfKeys(event)
+  if (fault !== undefined) return fault
   if (source !== 'mqtt' && source !== 'http') return 'source is neither mqtt nor http'
   if (!isText(codec, recordLimits.unitBytes)) return 'codec is not a name'
   if (!isTime(ingestTimeUs)) return 'ingestTimeUs is not a time'
   if (!Array.isArray(readings) || readings.length === 0) return 'readings is not a list, or empty'
   if (readings.length > recordLimits.readings) return `there are more than ${recordLimits.readings} readings`
   for (let index = 0; index < readings.length; index++) {
-    const fault = faultOfReading(readings[index])
-    if (fault !== undefined) return `reading ${index}: ${fault}`
+    const faultOfOne = faultOfReading(readings[index])
+    if (faultOfOne !== undefined) return `reading ${index}: ${faultOfOne}`
   }
+  return undefined
+}
+
+function faultOfKeys(event: Record<keyof TelemetryEvent, unknown>): string | undefined {
+  const { messageKey, identity, deliveryKey, resend, replayOf } = event
+  if (messageKey !== undefined && !isText(messageKey, recordLimits.textBytes)) return 'messageKey is not a text'
+  if (identity !== undefined && identity !== 'message') return 'identity is not "message"'
+  if (deliveryKey !== undefined && !isText(deliveryKey, recordLimits.textBytes)) return 'deliveryKey is not a text'
+  if (resend !== undefined && resend !== true) return 'resend is not true'
+  if (replayOf !== undefined && (typeof replayOf !== 'string' || !uuid.test(replayOf))) return 'replayOf is not a UUID'
   return undefined
 }
 

@@ -34,7 +34,17 @@ export async function startWorker(config: Config, { log, metrics }: { log: Log; 
   })
   await using opened = new AsyncDisposableStack()
   const { url: databaseUrl, poolSize } = database
-  const store = opened.use(await startStore({ databaseUrl, poolSize, retention: retention.reading, log, metrics }))
+  const store = opened.use(
+    await startStore({
+      databaseUrl,
+      poolSize,
+      retention: retention.reading,
+      recentMessages: retention.recentMessage,
+      deadLetters: retention.deadLetter,
+      log,
+      metrics,
+    }),
+  )
   const consumer = opened.use(startConsumer({ kafka, store, log, metrics }))
   const parts = opened.move()
   let closing = false

@@ -63,7 +63,11 @@ export async function startTelegraf(file: string, dir: string, mqttPort: number,
   const probe = await mqtt.connectAsync(`mqtt://127.0.0.1:${mqttPort}`)
   for (let tries = 0; (await count()) === 0; tries++) {
     if (tries > 150) throw new Error(`nothing comes through telegraf; see ${join(dir, 'telegraf.log')}`)
-    await probe.publishAsync('devices/me/telemetry', `{"ts":${Date.now() * 1000},"values":{"seq":0,"temperature":{"value":0}}}`, { qos: 1 })
+    await probe.publishAsync(
+      'devices/me/telemetry',
+      `{"ts":${Date.now() * 1000},"values":{"seq":0,"temperature":{"value":0}}}`,
+      { qos: 1 },
+    )
     await sleep(200)
   }
   await probe.endAsync()

@@ -5,7 +5,7 @@ import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import type { LimitOverrideRow } from '../rate-limit/limit-overrides.ts'
 import { AuthCounts, type ShownKind } from './auth-counts.ts'
-import type { Authenticator, AuthRefusal, ClientCertificate, Presented } from './authenticator.ts'
+import type { Aliases, Authenticator, AuthRefusal, ClientCertificate, Presented } from './authenticator.ts'
 import { CertificateLogin, type CertificatePrincipal } from './certificate-login.ts'
 import { startClientAuthorities } from './client-authorities.ts'
 import { clientCertificateOf } from './client-certificate.ts'
@@ -31,6 +31,8 @@ export interface RegistryOptions {
 export interface Registry extends Authenticator, Handle {
   /** False until credentials were read for the first time: until then nobody is let in, and nobody is called unknown. */
   loaded(): boolean
+  /** Other names of devices, as the registry's tables have them. */
+  readonly aliases: Aliases
   /** Resolves after the next successful read, for those who have just written to the tables. */
   refreshed(): Promise<void>
   /** The device's type, where it has one. Allocates nothing. */
@@ -128,6 +130,7 @@ export async function startRegistry({
   return {
     ...handleOf(() => parts.disposeAsync()),
     loaded: () => feed.loaded(),
+    aliases: { of: (tenant) => known.devices.aliasesOf(tenant) },
     refreshed: () => feed.refreshed(),
     typeOf: (tenant, device) => known.devices.find(tenant, device)?.type,
     async settled() {

@@ -8,9 +8,12 @@ import type { Charge, Ingress } from '../ingress.ts'
 import { splitInfluxLines } from '../normalize/split-influx-lines.ts'
 import type { Pipeline } from '../pipeline-port.ts'
 import type { LimitLevel } from '../rate-limit/rate-limiter.ts'
+import type { Routes } from '../routes/route-table.ts'
 import type { Verdict } from '../verdict.ts'
 import { acceptedOne, answerTo } from './answer.ts'
 import { answerToBatch, batchTaken } from './answer-batch.ts'
+import { carriedHeaders } from './carried-headers.ts'
+import { idempotencyKey, itemKey } from './idempotency-key.ts'
 import type { Inflated, Inflater } from './inflater.ts'
 import { type Answer, type ProblemOptions, problem } from './problem.ts'
 import { rateLimitHeaders } from './rate-limit-headers.ts'
@@ -37,6 +40,8 @@ export interface Intake {
   readonly room: Room
   readonly inflater: Inflater
   readonly counts: RequestCounts
+  /** What operators have said about paths. */
+  readonly routes: Routes | undefined
   /** Requests that are not answered yet. */
   readonly open: Set<Unanswered>
   closing: boolean
@@ -131,6 +136,7 @@ export class Exchange implements Unanswered {
     const declared = Number(headers['content-length'] ?? 0)
     if (declared > maxBodyBytes) return tooLarge(maxBodyBytes)
     if (!isKnownEncoding(headers['content-encoding'])) return unknownEncoding
+    if (idempotencyKey(headers) === null) return badIdempotencyKey
     return room.has(requestBytes + declared) ? undefined : noRoom
   }
 
@@ -202,7 +208,7 @@ export class Exchange implements Unanswered {
     this.#unsettled = count
     this.#state = 'waiting'
     this.#timer = setTimeout(holdOver, holdMs, this)
-    const ingressOf = this.#ingressMaker()
+    const ingressOf = this.#ingressMaker(count)
     const { device } = this.#asked
     if (split?.kind === 'batch') {
       const lane = new Lane()
@@ -222,21 +228,32 @@ export class Exchange implements Unanswered {
   }
 
   #split(body: Buffer): Split | undefined {
-    const { route, principal } = this.#asked
+    const { route, principal, topic } = this.#asked
     if (route.lines === true) return { kind: 'batch', parts: splitInfluxLines(body, this.#intake.maxItems) }
-    if (!route.splits) return undefined
+    const { headers } = this.request
+    // CloudEvents in binary mode: the body is one event's data, whatever it looks like.
+    if (!route.splits || headers['ce-specversion'] !== undefined) return undefined
+    const contentType = headers['content-type']
+    const routed = this.#intake.routes?.find({ source: 'http', topic, contentType, principal })
+    // An array may be one message of the codec that an operator has chosen, as a SenML pack is.
+    if (routed?.rule.codec !== undefined && !splitCodecs.has(routed.rule.codec.name)) return undefined
     return splitBody(body, {
-      contentType: this.request.headers['content-type'],
+      contentType,
       fleet: route.fleetBodies && principal.fleet,
       maxItems: this.#intake.maxItems,
     })
   }
 
   /** All messages of a request arrived at once. */
-  #ingressMaker(): (payload: Buffer, device: string | undefined, arrayElement: boolean, charge?: Charge) => Ingress {
+  #ingressMaker(
+    count: number,
+  ): (payload: Buffer, device: string | undefined, arrayElement: boolean, charge?: Charge) => Ingress {
     const { principal, topic, route } = this.#asked
     const isBatch = route.lines === true
     const contentType = this.request.headers['content-type']
+    const key = idempotencyKey(this.request.headers) ?? undefined
+    let index = 0
+    const headers = carriedHeaders(this.request.headers)
     const ingestTimeUs = Date.now() * 1000
     const arrivedAtMs = performance.now()
     return (payload, device, arrayElement, charge) => ({
@@ -244,13 +261,15 @@ export class Exchange implements Unanswered {
       source: 'http',
       topic,
       contentType,
+      headers,
       payload,
       device,
       // Each has its own status, so a device outside the credential's pattern can be refused alone, but for the lines of a batch.
       fleetItem: isBatch && principal.fleet,
       arrayElement,
       charge,
-      acknowledgesParked: isBatch,
+      messageKey: key === undefined ? undefined : itemKey(key, index++, count),
+      acknowledgesParked: isBatch || route.acknowledgesParked === true,
       ingestTimeUs,
       arrivedAtMs,
     })
@@ -269,6 +288,10 @@ export class Exchange implements Unanswered {
     const verdicts = this.#verdicts as Verdict[]
     if (this.#asked.route.lines === true) {
       this.#sendWithLimits(answerToBatch(verdicts, id))
+      return
+    }
+    if (this.#asked.route.acknowledgesParked === true && verdicts.every(isKept)) {
+      this.#send(nothingForApp)
       return
     }
     const isOne = verdicts.length === 1 && verdicts[0]?.kind === 'stored'
@@ -352,9 +375,18 @@ class BatchMessage extends HttpMessage {
   }
 }
 
+/** Codecs whose arrays hold a message an element. */
+const splitCodecs = new Set(['own', 'generic', 'seed'])
 const nothing: Charge = { messages: 0, bytes: 0 }
 const json = { 'content-type': 'application/json' }
 const emptyOk: Answer = { status: 200, headers: {}, body: '' }
+
+/** What OwnTracks takes for "understood, and there is nothing for you": an empty body it cannot read, and sends the message again. */
+const nothingForApp: Answer = { status: 200, headers: json, body: '[]' }
+
+function isKept({ kind }: Verdict): boolean {
+  return kind !== 'refused'
+}
 
 const noAnswer: Verdict = Object.freeze({
   kind: 'refused',
@@ -365,6 +397,10 @@ const noAnswer: Verdict = Object.freeze({
 
 export const noRoom: Refusal = { code: 'queue_full', detail: 'too many requests are in hand; come back soon' }
 const notGzip: Refusal = { code: 'malformed', detail: 'the body is not gzip, or not all of it' }
+const badIdempotencyKey: Refusal = {
+  code: 'protocol_error',
+  detail: 'Idempotency-Key must be one text of 1 to 200 printable ASCII characters, with or without quotes',
+}
 const unknownEncoding: Refusal = {
   code: 'unsupported',
   detail: 'a body may be compressed with gzip, with nothing else',

@@ -24,6 +24,7 @@ export const problemTable: Record<ReasonCode, ProblemKind> = {
   too_old: parked('Older than the retention'),
   too_many_devices: parked('Too many new devices'),
   too_many_items: { status: 413, title: 'Too many messages in one request' },
+  contract: parked('Against the data contract'),
   not_allowed: { status: 403, title: 'Not allowed for this credential' },
   not_authenticated: { status: 401, title: 'Wrong or no credentials' },
   credential_disabled: { status: 401, title: 'Credential is disabled, revoked or expired' },

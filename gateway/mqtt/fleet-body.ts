@@ -74,6 +74,14 @@ class FleetItem implements Ingress, Envelope {
     return this
   }
 
+  get deliveryKey(): string | undefined {
+    return this.#body.message.deliveryKey
+  }
+
+  get resend(): boolean {
+    return this.#body.message.resend
+  }
+
   settle(verdict: Verdict): void {
     this.#body.onItem(this.device, verdict)
   }

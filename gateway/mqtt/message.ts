@@ -24,6 +24,10 @@ export interface MessageParts {
   readonly packetId: number
   /** Checksum of topic and payload; with the packet id it tells a re-send from another message. */
   readonly checksum: number
+  /** Its client's name inside the broker, the same on every gateway. */
+  readonly client: string
+  /** The DUP flag. */
+  readonly resend: boolean
   readonly topic: string
   readonly contentType: string | undefined
   readonly payload: Buffer
@@ -44,6 +48,8 @@ export class Message implements Ingress, Envelope {
   readonly qos: number
   readonly packetId: number
   readonly checksum: number
+  readonly client: string
+  readonly resend: boolean
   readonly topic: string
   readonly contentType: string | undefined
   readonly payload: Buffer
@@ -86,6 +92,8 @@ export class Message implements Ingress, Envelope {
     this.qos = parts.qos
     this.packetId = parts.packetId
     this.checksum = parts.checksum
+    this.client = parts.client
+    this.resend = parts.resend
     this.topic = parts.topic
     this.contentType = parts.contentType
     this.payload = parts.payload
@@ -99,6 +107,11 @@ export class Message implements Ingress, Envelope {
 
   get ingress(): Ingress {
     return this
+  }
+
+  /** Made only when somebody asks: most messages are told apart by their readings. */
+  get deliveryKey(): string | undefined {
+    return this.qos === 0 ? undefined : `${this.client} ${this.qos} ${this.packetId} ${this.checksum}`
   }
 
   settle(verdict: Verdict): void {

@@ -2,7 +2,17 @@
  * Array parameters in Postgres's binary format (array_recv): number of dimensions, has-nulls, element type, length, lower bound, then each
  * element with its length. node-postgres sends a Buffer as it is; its own text arrays cost ten times as much on both sides.
  */
-const types = { bool: 16, bytea: 17, int8: 20, int2: 21, int4: 23, text: 25, float8: 701, timestamptz: 1184 } as const
+const types = {
+  bool: 16,
+  bytea: 17,
+  int8: 20,
+  int2: 21,
+  int4: 23,
+  text: 25,
+  float8: 701,
+  timestamptz: 1184,
+  uuid: 2950,
+} as const
 const headerBytes = 20
 /** Postgres counts microseconds from 2000-01-01, we from 1970-01-01. */
 const postgresEpochUs = 946_684_800_000_000
@@ -126,6 +136,16 @@ export function textArray(values: readonly (string | null)[]): Buffer {
 export function byteaArray(values: readonly (Buffer | null)[]): Buffer {
   return variableArray(
     types.bytea,
+    values,
+    (value) => value.length,
+    (value, into, at) => value.copy(into, at),
+  )
+}
+
+/** @param values 16 bytes each */
+export function uuidArray(values: readonly Buffer[]): Buffer {
+  return variableArray(
+    types.uuid,
     values,
     (value) => value.length,
     (value, into, at) => value.copy(into, at),

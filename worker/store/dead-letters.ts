@@ -64,13 +64,13 @@ async function insertSome(client: pg.ClientBase, rows: readonly DeadLetterRow[])
   const result = await client.query<{ id: string }>({
     name: 'dead-letters',
     text: `insert into dead_letter (id, stream, partition, record_offset, tenant, device, source, topic, content_type, stage, code,
-        message, acknowledged, ingest_time, payload)
+        message, acknowledged, ingest_time, payload, context)
       select id::uuid, stream, partition, record_offset, tenant, device, source, topic, content_type, stage, code,
-        message, acknowledged, ingest_time, payload
+        message, acknowledged, ingest_time, payload, context::jsonb
       from unnest($1::text[], $2::text[], $3::int4[], $4::int8[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-        $10::text[], $11::text[], $12::text[], $13::bool[], $14::timestamptz[], $15::bytea[])
+        $10::text[], $11::text[], $12::text[], $13::bool[], $14::timestamptz[], $15::bytea[], $16::text[])
         as k(id, stream, partition, record_offset, tenant, device, source, topic, content_type, stage, code,
-          message, acknowledged, ingest_time, payload)
+          message, acknowledged, ingest_time, payload, context)
       on conflict do nothing returning id`,
     values: [
       textArray(ids),
@@ -88,6 +88,7 @@ async function insertSome(client: pg.ClientBase, rows: readonly DeadLetterRow[])
       boolArray(rows.map(({ deadLetter }) => deadLetter.acknowledged)),
       timestamptzArray(rows.map(({ deadLetter }) => storableTime(deadLetter.ingestTimeUs))),
       byteaArray(rows.map(({ deadLetter }) => deadLetter.payload)),
+      textArray(rows.map(({ deadLetter }) => storableJson(deadLetter.context))),
     ],
   })
   const inserted = new Set(result.rows.map(({ id }) => id))
@@ -99,6 +100,12 @@ async function insertSome(client: pg.ClientBase, rows: readonly DeadLetterRow[])
 function storable(text: unknown): string | null {
   if (text === null || text === undefined) return null
   return String(text).replaceAll('\u0000', '\ufffd')
+}
+
+/** jsonb takes neither U+0000 nor half a surrogate pair. */
+function storableJson(context: unknown): string | null {
+  if (context === undefined || context === null) return null
+  return JSON.stringify(context).replace(/\\u0000|\\ud[89a-f][0-9a-f]{2}/gi, '\\ufffd')
 }
 
 function storableTime(us: unknown): number {

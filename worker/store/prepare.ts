@@ -1,5 +1,6 @@
 import { refusalOf } from './check-event.ts'
 import type { LoggedDeadLetter, Message, ParkedMessage } from './message.ts'
+import { isKeyed } from './message-keys.ts'
 import { progressOf } from './offsets.ts'
 import type { Partitions } from './partitions.ts'
 import type { StreamSlice } from './stream-slice.ts'
@@ -17,6 +18,7 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
   const parked: ParkedMessage[] = []
   const deadLetters: LoggedDeadLetter[] = []
   let newestIngestTimeUs = 0
+  let isAnyKeyed = false
   for (let slice = 0; slice < slices.length; slice++) {
     for (const record of (slices[slice] as StreamSlice).records) {
       if ('deadLetter' in record) {
@@ -24,6 +26,7 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
         continue
       }
       const message = { event: record.event, offset: record.offset, slice }
+      isAnyKeyed ||= isKeyed(record.event)
       const refusal = refusalOf(record.event, retentionUs)
       if (refusal === undefined) {
         messages.push(message)
@@ -31,7 +34,7 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
       } else parked.push({ ...refusal, source: message })
     }
   }
-  return { messages, parked, deadLetters, partitions, ofSlice, newestIngestTimeUs }
+  return { messages, parked, deadLetters, partitions, ofSlice, newestIngestTimeUs, isAnyKeyed }
 }
 
 /** Instants whose partition is not known to exist, one a range would do. */

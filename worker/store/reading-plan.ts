@@ -32,6 +32,8 @@ interface Series {
 interface Undo {
   readonly series: Series
   readonly instant: Instant
+  /** Its value was not in the instant before. */
+  readonly isNewValue: boolean
   /** What `series.latestRow` was before. */
   readonly latestRow: number
 }
@@ -60,12 +62,13 @@ export class ReadingPlan {
   }
 
   /**
-   * Plans one message.
+   * Plans one message. Where messages are told apart by their names, each of its readings is a row, also next to an equal one.
    * @param metricIds of its readings, starting at `at`
    * @returns how many of its readings are new, or tooManyOrdinals, and then it left no trace
    */
   add(event: TelemetryEvent, deviceId: number, metricIds: readonly number[], at: number): number {
     const { readings, ingestTimeUs } = event
+    const byName = event.messageKey !== undefined || event.identity !== undefined
     const start = this.#readings.length
     this.#undo.length = 0
     for (let index = 0; index < readings.length; index++) {
@@ -73,19 +76,21 @@ export class ReadingPlan {
       const series = this.#seriesOf(deviceId, metricIds[at + index] as number, reading.eventTimeUs)
       const instant = instantOf(series, reading.eventTimeUs)
       const value = valueIn(reading)
-      if (holds(instant, value)) continue
+      const isNewValue = !holds(instant, value)
+      if (!isNewValue && !byName) continue
       if (instant.count >= maxOrdinals) {
         this.#takeBack(start)
         return tooManyOrdinals
       }
-      this.#undo.push({ series, instant, latestRow: series.latestRow })
+      this.#undo.push({ series, instant, isNewValue, latestRow: series.latestRow })
       const row = this.#readings.length
       const newest = series.latestRow === -1 ? undefined : (this.#readings[series.latestRow] as Reading)
       this.#readings.push(reading)
       this.#ingestTimes.push(ingestTimeUs)
       this.#ordinals.push(instant.count)
       series.rows.push(row)
-      put(instant, value)
+      if (isNewValue) put(instant, value)
+      else instant.count++
       if (newest === undefined || reading.eventTimeUs >= newest.eventTimeUs) series.latestRow = row
     }
     return this.#readings.length - start
@@ -171,7 +176,8 @@ export class ReadingPlan {
   #takeBack(start: number): void {
     for (let row = this.#readings.length - 1; row >= start; row--) {
       const undo = this.#undo[row - start] as Undo
-      takeOut(undo.instant, valueIn(this.#readings[row] as Reading))
+      if (undo.isNewValue) takeOut(undo.instant, valueIn(this.#readings[row] as Reading))
+      else undo.instant.count--
       undo.series.rows.pop()
       undo.series.latestRow = undo.latestRow
     }

@@ -17,7 +17,7 @@ export function isMissingPartition(error: unknown): boolean {
     error instanceof pg.DatabaseError &&
     error.code === '23514' &&
     error.constraint === undefined &&
-    (error.table ?? '').startsWith('reading')
+    /^(reading|recent_message)/.test(error.table ?? '')
   )
 }
 

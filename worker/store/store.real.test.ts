@@ -193,7 +193,8 @@ describe('a write', () => {
 describe('dead letters', () => {
   it('keep every field and the bytes; one that the log holds twice is kept once', async () => {
     const log = newLog()
-    const letter = deadLetterOf({ contentType: 'text/plain', payload: Buffer.from([0, 255, 1]) })
+    const context = { sender: 'gw-1', fleet: true, messageKey: 'a"\\' } as const
+    const letter = deadLetterOf({ contentType: 'text/plain', payload: Buffer.from([0, 255, 1]), context })
     const bare = deadLetterOf({ payload: null, acknowledged: true })
     expect(await log.write(store, letter, bare)).toEqual({ stored: 0, duplicate: 0, parked: 2, readings: 0 })
     expect(await log.write(store, letter, letter)).toMatchObject({ parked: 0, duplicate: 2 })
@@ -208,6 +209,8 @@ describe('dead letters', () => {
       content_type: contentType,
       ingest_time: new Date(ingestTimeUs / 1000),
       replayed_at: null,
+      replay_outcome: null,
+      tried_at: null,
     })
     expect(await offsetsOf(log.stream)).toEqual({ next_offset: 4, stored: 0, duplicate: 2, parked: 2, readings: 0 })
   })

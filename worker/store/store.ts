@@ -6,9 +6,11 @@ import { type Metrics, secondsBounds, sizeBounds } from '#platform/metrics.ts'
 import { createPool } from './connect.ts'
 import { NameCache } from './names.ts'
 import { readOffsets } from './offsets.ts'
+import { startOldDeadLetters } from './old-dead-letters.ts'
 import { startPartitions } from './partitions.ts'
 import { missingTimes, type Prepared, prepare } from './prepare.ts'
 import { rangeWidth, retentionMs } from './range-width.ts'
+import { startRecentDays } from './recent-days.ts'
 import { isDanglingName, isMissingPartition, isRefusedRow, isTransient } from './sql-state.ts'
 import type { StoreOutcome, StreamSlice } from './stream-slice.ts'
 import { runTransaction, TooManyConflicts, type TransactionTools } from './transaction.ts'
@@ -18,6 +20,10 @@ export interface StoreOptions {
   readonly poolSize: number
   /** `90d` or `forever`: how old readings may be, and how wide the partitions are. */
   readonly retention: string
+  /** `2d`: how long names of messages are remembered. */
+  readonly recentMessages?: string
+  /** `90d` or `forever`: how long dead letters are kept. */
+  readonly deadLetters?: string
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -45,7 +51,15 @@ const carefulBatches = 20
 const maxAttempts = 12
 
 /** Opens the connections and makes the partitions of today and the next ranges. The schema is there (platform/migrate.ts). */
-export async function startStore({ databaseUrl, poolSize, retention, log, metrics }: StoreOptions): Promise<Store> {
+export async function startStore({
+  databaseUrl,
+  poolSize,
+  retention,
+  recentMessages = '2d',
+  deadLetters = 'forever',
+  log,
+  metrics,
+}: StoreOptions): Promise<Store> {
   const counters = registerMetrics(metrics)
   const keepMs = retentionMs(retention)
   const retentionUs = keepMs === undefined ? undefined : keepMs * 1000
@@ -55,6 +69,8 @@ export async function startStore({ databaseUrl, poolSize, retention, log, metric
   const partitions = opened.use(
     await startPartitions({ pool, width: rangeWidth(keepMs), log, onMade: () => counters.partitions.inc() }),
   )
+  const recentDays = opened.use(await startRecentDays({ pool, keepDays: Number.parseInt(recentMessages, 10), log }))
+  opened.use(startOldDeadLetters(pool, retentionMs(deadLetters), log))
   const tools: TransactionTools = { cache: new NameCache(), partitions }
   let careful = 0
   let inHand = 0
@@ -87,7 +103,7 @@ export async function startStore({ databaseUrl, poolSize, retention, log, metric
         return outcome
       } catch (error) {
         if (attempts === maxAttempts) throw error
-        if (isMissingPartition(error)) await partitions.refresh()
+        if (isMissingPartition(error)) await Promise.all([partitions.refresh(), recentDays.refresh()])
         else if (isDanglingName(error)) tools.cache.clear()
         else if (!carefully && isRefusedRow(error)) careful = carefulBatches
         else if (isTransient(error) || error instanceof TooManyConflicts) await pause(attempts)

@@ -2,11 +2,13 @@ import type pg from 'pg'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import { type DeadLetterRow, deadLetterOf, insertDeadLetters } from './dead-letters.ts'
 import type { LoggedDeadLetter, Message, ParkedMessage, Refusal } from './message.ts'
+import { MessageKeys } from './message-keys.ts'
 import { LearntNames, type NameCache } from './names.ts'
 import { lockOffsets, moveOffsets, type PartitionProgress } from './offsets.ts'
 import type { Partitions } from './partitions.ts'
 import { maxOrdinals, ReadingPlan, tooManyOrdinals } from './reading-plan.ts'
 import { readExisting, sendFreeReadings, sendLatest, sendReadings } from './readings.ts'
+import { markReplayed, type ReplayedMessage } from './replays.ts'
 import { type ResolvedNames, resolveCached, resolveNames } from './resolve-names.ts'
 import { isAbortedTransaction, isDanglingName, isMissingPartition, isRefusedRow } from './sql-state.ts'
 import type { StoreOutcome } from './stream-slice.ts'
@@ -20,6 +22,8 @@ export interface Batch {
   readonly partitions: readonly PartitionProgress[]
   /** The partition of each slice. */
   readonly ofSlice: readonly PartitionProgress[]
+  /** Some of its messages have names of their own; the others cost nothing for it. */
+  readonly isAnyKeyed: boolean
 }
 
 export interface TransactionTools {
@@ -76,16 +80,22 @@ export async function runTransaction(
 }
 
 async function writeFast(client: pg.ClientBase, batch: Batch, learnt: LearntNames, fate: Fate): Promise<void> {
-  const { messages, partitions } = batch
+  const { messages, partitions, isAnyKeyed } = batch
   const begun = [client.query('begin'), lockOffsets(client, partitions)]
   let names = resolveCached(messages, learnt.cache)
   if (names === undefined) {
     await all(begun.splice(0))
     names = await resolveNames(client, messages, learnt)
   }
+  // One round trip more, and only where somebody named a message.
+  const keys = isAnyKeyed
+    ? (await all([...begun.splice(0), MessageKeys.read(client, messages, names)])).at(-1)
+    : undefined
   const plan = new ReadingPlan()
-  addAll(plan, messages, 0, names, fate)
-  await all([...begun, ...sendReadings(client, plan), ...sendLatest(client, plan)])
+  addAll(plan, messages, 0, { names, keys: keys as MessageKeys | undefined }, fate)
+  const writing = keys === undefined ? [] : [(keys as MessageKeys).write(client)]
+  await all([...begun, ...writing, ...sendReadings(client, plan), ...sendLatest(client, plan)])
+  for (const complete of writing) if (!(await complete)) throw new TooManyConflicts('a message key was taken meanwhile')
 }
 
 async function writeCarefully(
@@ -135,25 +145,41 @@ async function writePart(
   fate: Fate,
 ): Promise<void> {
   const names = await resolveNames(client, messages, learnt)
+  const keys = await MessageKeys.read(client, messages, names)
   const plan = new ReadingPlan()
   eachMessage(messages, names, (event, deviceId, at) => {
     for (let index = 0; index < event.readings.length; index++)
       plan.touch(deviceId, names.metricIds[at + index] as number, (event.readings[index] as Reading).eventTimeUs)
   })
   await readExisting(client, plan, partitions)
-  addAll(plan, messages, first, names, fate)
+  addAll(plan, messages, first, { names, keys }, fate)
   const inserts = sendFreeReadings(client, plan)
+  if (keys !== undefined) inserts.push(keys.write(client))
   await all([...inserts, ...sendLatest(client, plan)])
   for (const complete of inserts) if (!(await complete)) throw new KeyTaken('a key was taken meanwhile')
 }
 
 /** @param first index in the batch of the first of these messages */
-function addAll(plan: ReadingPlan, messages: readonly Message[], first: number, names: ResolvedNames, fate: Fate) {
+function addAll(
+  plan: ReadingPlan,
+  messages: readonly Message[],
+  first: number,
+  { names, keys }: { readonly names: ResolvedNames; readonly keys: MessageKeys | undefined },
+  fate: Fate,
+): void {
   for (const [index, refusal] of names.parked) fate.parked.set(first + index, refusal)
   eachMessage(messages, names, (event, deviceId, at, index) => {
+    if (keys?.isDuplicate(index) === true) {
+      fate.fresh[first + index] = 0
+      return
+    }
     const fresh = plan.add(event, deviceId, names.metricIds, at)
-    if (fresh === tooManyOrdinals) fate.parked.set(first + index, tooMany)
-    else fate.fresh[first + index] = fresh
+    if (fresh === tooManyOrdinals) {
+      fate.parked.set(first + index, tooMany)
+      return
+    }
+    fate.fresh[first + index] = fresh
+    keys?.take(index)
   })
 }
 
@@ -210,10 +236,17 @@ async function settle(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<
 }
 
 async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<void> {
-  const parked: ParkedMessage[] = [...batch.parked]
-  for (const [index, refusal] of fate.parked) parked.push({ ...refusal, source: batch.messages[index] as Message })
-  if (batch.deadLetters.length + parked.length === 0) return
   const at = (slice: number) => batch.ofSlice[slice] as PartitionProgress
+  const all: ParkedMessage[] = [...batch.parked]
+  for (const [index, refusal] of fate.parked) all.push({ ...refusal, source: batch.messages[index] as Message })
+  const marked = batch.isAnyKeyed ? await markReplayed(client, replayedOf(batch, fate, all)) : undefined
+  // What was a dead letter already stays that one, with the newest reason.
+  const parked = all.filter(({ source: { event, slice } }) => {
+    if (event.replayOf === undefined || marked?.has(event.replayOf) !== true) return true
+    at(slice).parked++
+    return false
+  })
+  if (batch.deadLetters.length + parked.length === 0) return
   const rows: DeadLetterRow[] = [
     ...batch.deadLetters.map(({ deadLetter, offset, slice }) => ({ deadLetter, offset, progress: at(slice) })),
     ...parked.map((message) => ({
@@ -230,6 +263,19 @@ async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate
     if (fresh.has(row)) row.progress.parked++
     else row.progress.duplicate++
   }
+}
+
+function replayedOf(batch: Batch, fate: Fate, parked: readonly ParkedMessage[]): ReplayedMessage[] {
+  const replayed: ReplayedMessage[] = []
+  for (let index = 0; index < batch.messages.length; index++) {
+    const { event } = batch.messages[index] as Message
+    if (event.replayOf === undefined || fate.parked.has(index)) continue
+    replayed.push({ deadLetterId: event.replayOf, outcome: fate.fresh[index] === 0 ? 'duplicate' : 'stored' })
+  }
+  for (const { source, code, message } of parked)
+    if (source.event.replayOf !== undefined)
+      replayed.push({ deadLetterId: source.event.replayOf, outcome: 'parked', code, message })
+  return replayed
 }
 
 type Resolved<Promises extends readonly Promise<unknown>[]> = { [Index in keyof Promises]: Awaited<Promises[Index]> }
