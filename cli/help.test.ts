@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { expect, it } from 'vitest'
 import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createCredentialsCommand } from './credentials.ts'
+import { createDeadLettersCommand } from './dead-letters.ts'
 import { createDevicesCommand } from './devices.ts'
 import { createTenantsCommand } from './tenants.ts'
 
@@ -10,6 +11,7 @@ const commands = [
   createCredentialsCommand(),
   createTenantsCommand(),
   createAdminTokensCommand(),
+  createDeadLettersCommand(),
 ].flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
 
 function helpOf(command: Command): string {

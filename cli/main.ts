@@ -2,6 +2,7 @@ import { Socket } from 'node:net'
 import { Command, CommanderError } from 'commander'
 import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createCredentialsCommand } from './credentials.ts'
+import { createDeadLettersCommand } from './dead-letters.ts'
 import { createDevicesCommand } from './devices.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
@@ -35,6 +36,7 @@ for (const command of [
   createCredentialsCommand(),
   createTenantsCommand(),
   createAdminTokensCommand(),
+  createDeadLettersCommand(),
   createSimulateCommand().addHelpText(
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',

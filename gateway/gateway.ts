@@ -10,6 +10,7 @@ import { createAccounts } from './accounts.ts'
 import { clientCaPems } from './auth/client-authorities.ts'
 import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
+import { createReplayer, type Replayer } from './dead-letters/replayer.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
 import type { AckLevel, EventLog } from './event-log/event-log.ts'
 import { startKafkaEventLog } from './event-log/kafka-event-log.ts'
@@ -49,6 +50,8 @@ export interface Gateway extends Handle {
   readonly ackLevel: AckLevel
   /** What /readyz says: credentials are loaded and the event log has not been away for 10 s. Redis never turns it. */
   ready(): { ok: boolean; detail: Record<string, unknown> }
+  /** Sends dead letters down this gateway's path once more. */
+  readonly replayer: Replayer
   /** Resolves when credentials written before the call are known here. */
   credentialsRefreshed(): Promise<void>
 }
@@ -65,7 +68,17 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
-  const normalizer = createNormalizer({ retentionMs: retentionMs(config.retention.reading), authenticator: registry })
+  const keepsFor = retentionMs(config.retention.reading)
+  const normalizer = createNormalizer({ retentionMs: keepsFor, authenticator: registry })
+  const replayer = createReplayer({
+    eventLog,
+    accounts,
+    createNormalizer: (dryRun) =>
+      createNormalizer({
+        retentionMs: keepsFor,
+        authenticator: dryRun ? { admitDevice: () => 'admitted' } : registry,
+      }),
+  })
   const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, log })
   const { clientCas } = config.auth
   const authorities = {
@@ -125,6 +138,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     get ackLevel() {
       return eventLog.ackLevel
     },
+    replayer,
     credentialsRefreshed: () => registry.refreshed(),
     ready() {
       const awayMs = Math.round(eventLog.awayMs())

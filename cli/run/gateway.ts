@@ -34,7 +34,10 @@ export async function gateway(): Promise<void> {
     running = parts.add('gateway', await startGateway(config, { databaseUrl, log, metrics }))
     const { token } = config.admin
     const ownToken = token === undefined ? undefined : ({ name: 'config', token } as const)
-    const admin = parts.add('admin listener', await startAdminListener(config.admin, { databaseUrl, ownToken, log }))
+    const admin = parts.add(
+      'admin listener',
+      await startAdminListener(config.admin, { databaseUrl, ownToken, replayer: running.replayer, log }),
+    )
     parts.started()
     const { eventLog, rateLimiter, ackLevel } = running
     const urls = Object.values(deviceUrls(config, running)).filter((url) => url !== null)

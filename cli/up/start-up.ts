@@ -93,7 +93,10 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
     }),
   )
   const ownToken = adminTokenOf(config.admin, dataDir)
-  const admin = parts.add('admin listener', await startAdminListener(config.admin, { databaseUrl, ownToken, log }))
+  const admin = parts.add(
+    'admin listener',
+    await startAdminListener(config.admin, { databaseUrl, ownToken, replayer: gateway.replayer, log }),
+  )
   await announce({
     config,
     dataDir,

@@ -9,6 +9,7 @@ import { listen } from '#platform/listen.ts'
 import type { Log } from '#platform/log.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
+import type { Replayer } from '../dead-letters/replayer.ts'
 import { answerError, securityHeaders, sendProblem } from './answer-error.ts'
 import { type Login, Logins, type OwnToken } from './logins.ts'
 import { adminProblem } from './problem.ts'
@@ -17,6 +18,7 @@ import { type AdminRoute, mayDo } from './route.ts'
 import { adminTokenRoutes } from './routes/admin-tokens.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { credentialRoutes } from './routes/credentials.ts'
+import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { deviceRoutes } from './routes/devices.ts'
 import { tenantRoutes } from './routes/tenants.ts'
 
@@ -24,6 +26,8 @@ export interface AdminListenerOptions {
   readonly databaseUrl: string
   /** With the role admin, beside those of the table `admin_token`. */
   readonly ownToken?: OwnToken | undefined
+  /** Of the gateway in the same process. */
+  readonly replayer?: Replayer | undefined
   readonly log: Log
 }
 
@@ -33,6 +37,7 @@ export const adminRoutes: readonly AdminRoute[] = [
   ...deviceRoutes,
   ...credentialRoutes,
   ...auditRoutes,
+  ...deadLetterRoutes,
 ]
 
 const base = '/admin/v1'
@@ -64,7 +69,7 @@ export async function startAdminListener(
   const stopping = new AbortController()
   await app.register(swagger, { openapi: openapi() })
   app.addHook('onRequest', loginHook(new Logins(options.ownToken, pool), log, stopping.signal))
-  for (const route of adminRoutes) addRoute(app, route, pool)
+  for (const route of adminRoutes) addRoute(app, route, pool, options.replayer)
   app.get(`${base}/openapi.json`, { schema: { hide: true } }, () => app.swagger())
   await app.ready()
   opened.defer(() => app.close())
@@ -170,7 +175,7 @@ function loginHook(logins: Logins, log: Log, stopping: AbortSignal) {
   }
 }
 
-function addRoute(app: FastifyInstance, route: AdminRoute, pool: pg.Pool): void {
+function addRoute(app: FastifyInstance, route: AdminRoute, pool: pg.Pool, replayer: Replayer | undefined): void {
   const { method, path, role, tag, summary, params, query, body, consumes, status, response, handle } = route
   app.route({
     method,
@@ -201,6 +206,7 @@ function addRoute(app: FastifyInstance, route: AdminRoute, pool: pg.Pool): void 
           login,
           by,
           client,
+          replayer,
         })
         return await reply.code(status).send(answer)
       } catch (error) {

@@ -1,4 +1,5 @@
 import type { Static, TObject, TSchema } from 'typebox'
+import type { Replayer } from '../dead-letters/replayer.ts'
 import type { Login } from './logins.ts'
 import type { AdminRole } from './registry/admin-tokens.ts'
 import type { Change, Client } from './registry/change.ts'
@@ -12,6 +13,8 @@ export interface AdminRequest<Params, Query, Body> {
   readonly by: Change
   /** One connection, for this request alone. */
   readonly client: Client
+  /** Sends dead letters down the path of this gateway; undefined where the API runs without one. */
+  readonly replayer: Replayer | undefined
 }
 
 export interface AdminRoute {

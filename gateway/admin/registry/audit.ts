@@ -12,6 +12,10 @@ export type AuditAction =
   | 'credential.revoke'
   | 'admin-token.add'
   | 'admin-token.revoke'
+  | 'dead-letter.replay'
+  | 'dead-letter.purge'
+  | 'device-type.set'
+  | 'device-type.remove'
 
 export interface AuditEntry {
   readonly tenant: string | null
