@@ -1,53 +1,59 @@
 import { resolve } from 'node:path'
-import type { Config } from '#platform/config-schema.ts'
+import { loadConfig } from '#platform/config.ts'
 import { readSecrets } from '#platform/data-dir.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { reachableHost } from './addresses.ts'
 import { findInstance } from './instance.ts'
 
-const answerMs = 10_000
+/** The admin API of a running gateway, for what only a gateway can do. Paths are below /admin/v1. */
+export interface AdminApi {
+  get<Answer>(path: string): Promise<Answer>
+  post<Answer>(path: string, body: object): Promise<Answer>
+}
+
+const answerMs = 60_000
 
 /**
- * Asks the admin API of a running gateway: the one that runs on the data folder, or the one of BRIDGE_ADMIN_HOST and _PORT.
- * @param path below /admin/v1
- * @throws BridgeError BRIDGE_NOT_RUNNING, or BRIDGE_USAGE with what the gateway said
+ * That of the running instance, else of the address that is given or configured.
+ * @param url such as http://gateway-1:8082
+ * @throws BridgeError BRIDGE_NOT_RUNNING, or BRIDGE_USAGE without a token; its methods BRIDGE_USAGE with what the gateway said
  */
-export async function askAdmin({ admin, dataDir }: Config, path: string): Promise<unknown> {
-  const instance = findInstance(dataDir)
-  const base = instance?.admin ?? `http://${reachableHost(admin.host)}:${admin.port}`
-  const token = admin.token ?? (instance === undefined ? undefined : readSecrets(resolve(dataDir)).adminToken)
+export function adminApi(url?: string): AdminApi {
+  const config = loadConfig(process.env)
+  const instance = url === undefined ? findInstance(config.dataDir) : undefined
+  const base = url ?? instance?.admin ?? `http://${reachableHost(config.admin.host)}:${config.admin.port}`
+  const token = config.admin.token ?? (instance === undefined ? undefined : readSecrets(config.dataDir).adminToken)
   if (token === undefined)
-    throw new BridgeError(
-      'BRIDGE_USAGE',
-      `the admin API at ${base} wants a token. Set BRIDGE_ADMIN_TOKEN (npx fleetbridge admin-tokens add makes one), or BRIDGE_DATA_DIR to the folder of a running "up".`,
-    )
-  const { response, text } = await ask(`${base}/admin/v1${path}`, token)
-  if (response.ok) return JSON.parse(text)
-  throw new BridgeError('BRIDGE_USAGE', detailOf(text) ?? `the admin API at ${base} answered ${response.status}`)
-}
-
-async function ask(url: string, token: string): Promise<{ response: Response; text: string }> {
-  try {
-    const response = await fetch(url, {
-      headers: { authorization: `Bearer ${token}` },
+    throw instance === undefined && url === undefined && config.database.url === undefined
+      ? new BridgeError(
+          'BRIDGE_NOT_RUNNING',
+          `no fleetbridge runs on the data folder ${resolve(config.dataDir)}. Start one with "npm start"; ` +
+            'or name a gateway in BRIDGE_ADMIN_HOST and BRIDGE_ADMIN_PORT, and its token in BRIDGE_ADMIN_TOKEN.',
+        )
+      : new BridgeError(
+          'BRIDGE_USAGE',
+          `the admin API at ${base} wants a token. Set BRIDGE_ADMIN_TOKEN (npx fleetbridge admin-tokens add makes one), or BRIDGE_DATA_DIR to the folder of a running "up".`,
+        )
+  const ask = async (path: string, body: object | undefined) => {
+    const answer = await fetch(new URL(`/admin/v1${path}`, base), {
+      method: body === undefined ? 'GET' : 'POST',
+      headers: { authorization: `Bearer ${token}`, ...(body !== undefined && { 'content-type': 'application/json' }) },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(answerMs),
+    }).catch((error: unknown) => {
+      throw new BridgeError(
+        'BRIDGE_NOT_RUNNING',
+        `no gateway answers at ${base}. Start one, or say where its admin API is: BRIDGE_ADMIN_HOST and BRIDGE_ADMIN_PORT.`,
+        { cause: error },
+      )
     })
-    return { response, text: await response.text() }
-  } catch (error) {
-    throw new BridgeError(
-      'BRIDGE_NOT_RUNNING',
-      `no gateway answers at ${new URL(url).origin}. Start one, or say where its admin API is: BRIDGE_ADMIN_HOST and BRIDGE_ADMIN_PORT.`,
-      { cause: error },
-    )
+    // A problem document says what was wrong (RFC 9457).
+    const content = (await answer.json().catch(() => ({}))) as { detail?: string }
+    if (answer.ok) return content
+    throw new BridgeError('BRIDGE_USAGE', content.detail ?? `the admin API at ${base} answered ${answer.status}`)
   }
-}
-
-/** What a problem document says (RFC 9457). */
-function detailOf(text: string): string | undefined {
-  try {
-    const { detail } = JSON.parse(text) as { detail?: unknown }
-    return typeof detail === 'string' ? detail : undefined
-  } catch {
-    return undefined
+  return {
+    get: async (path) => (await ask(path, undefined)) as never,
+    post: async (path, body) => (await ask(path, body)) as never,
   }
 }

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { expect, it } from 'vitest'
 import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createCredentialsCommand } from './credentials.ts'
+import { createDeadLettersCommand } from './dead-letters.ts'
 import { createDevicesCommand } from './devices.ts'
 import { createLimitsCommand } from './limits.ts'
 import { createTenantsCommand } from './tenants.ts'
@@ -12,6 +13,7 @@ const commands = [
   createTenantsCommand(),
   createAdminTokensCommand(),
   createLimitsCommand(),
+  createDeadLettersCommand(),
 ].flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
 
 function helpOf(command: Command): string {

@@ -2,7 +2,7 @@ import { Command, Option } from 'commander'
 import { type LimitScope, listLimits, setLimit, unsetLimit } from '#gateway/admin/registry/limits.ts'
 import type { ShownLimit } from '#gateway/rate-limit/limit-inspector.ts'
 import { loadConfig } from '#platform/config.ts'
-import { askAdmin } from './admin-api.ts'
+import { adminApi } from './admin-api.ts'
 import { print, printJson, table } from './output.ts'
 import { byUser } from './registry.ts'
 import { withRegistry } from './with-registry.ts'
@@ -84,7 +84,7 @@ export function createLimitsCommand(): Command {
 
 async function show(device: string, { tenant, json }: Flags): Promise<void> {
   const path = `/devices/${encodeURIComponent(device)}/limits?tenant=${encodeURIComponent(tenant)}`
-  const answer = (await askAdmin(loadConfig(process.env), path)) as { limits: ShownLimit[] }
+  const answer = await adminApi().get<{ limits: ShownLimit[] }>(path)
   if (json) return await printJson(answer)
   const rows = answer.limits.flatMap<readonly unknown[]>(({ limit, windows, from, levels }) =>
     levels.length === 0

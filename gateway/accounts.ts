@@ -14,6 +14,8 @@ export interface Accounts {
   /** @param count more than 1 where one message speaks for several devices, since the worker counts each */
   accepted(source: Source, count: number, seconds: number): void
   ignored(source: Source, seconds: number): void
+  /** Messages that were dead letters, and went down the path once more: received and accepted, so that the worker's side adds up. */
+  replayed(source: Source, count: number): void
   refused(source: Source, reason: ReasonCode): void
   /** A message that was refused before it reached the pipeline: received and refused at once. */
   turnedAway(source: Source, reason: ReasonCode): void
@@ -36,6 +38,13 @@ export function createAccounts(metrics: Metrics): Accounts {
     ['source', 'result', 'reason'],
     () => sources.flatMap((source) => books[source].series(source)),
   )
+  let replays = 0
+  metrics.totals(
+    'fleetbridge_replayed_messages_total',
+    'Messages of replayed dead letters, counted as accepted too',
+    [],
+    () => [[{}, replays] as const],
+  )
   const inHand = () => books.mqtt.inHand() + books.http.inHand()
   metrics.gauge('fleetbridge_in_hand_messages', 'Messages that arrived and are not answered yet', inHand)
   return {
@@ -51,6 +60,11 @@ export function createAccounts(metrics: Metrics): Accounts {
     ignored(source, seconds) {
       books[source].ignored++
       ackSeconds.observe(seconds)
+    },
+    replayed(source, count) {
+      books[source].received += count
+      books[source].accepted += count
+      replays += count
     },
     refused(source, reason) {
       const { refused } = books[source]

@@ -11,6 +11,7 @@ import { clientCaPems } from './auth/client-authorities.ts'
 import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
 import { catchesUp } from './catch-up.ts'
+import { createReplayer, type Replayer } from './dead-letters/replayer.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
 import type { AckLevel, EventLog } from './event-log/event-log.ts'
 import { startKafkaEventLog } from './event-log/kafka-event-log.ts'
@@ -60,6 +61,8 @@ export interface Gateway extends Handle {
   readonly limits: LimitInspector
   /** What /readyz says: credentials are loaded and the event log has not been away for 10 s. Redis never turns it. */
   ready(): { ok: boolean; detail: Record<string, unknown> }
+  /** Sends dead letters down this gateway's path once more. */
+  readonly replayer: Replayer
   /** Resolves when credentials written before the call are known here. */
   credentialsRefreshed(): Promise<void>
 }
@@ -87,12 +90,21 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
   const rebirths = new Rebirths()
-  const normalizer = createNormalizer({
+  const normalizing = {
     retentionMs: retentionMs(config.retention.reading),
-    authenticator: registry,
     aliases: registry.aliases,
     routes,
+  }
+  const normalizer = createNormalizer({
+    ...normalizing,
+    authenticator: registry,
     askForBirth: (tenant, node) => rebirths.ask(tenant, node),
+  })
+  const replayer = createReplayer({
+    eventLog,
+    accounts,
+    createNormalizer: (dryRun) =>
+      createNormalizer({ ...normalizing, authenticator: dryRun ? { admitDevice: () => 'admitted' } : registry }),
   })
   const limitBooks = createLimitBooks(tools)
   opened.defer(() => limitBooks.close())
@@ -168,6 +180,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     get ackLevel() {
       return eventLog.ackLevel
     },
+    replayer,
     credentialsRefreshed: () => registry.refreshed(),
     ready() {
       const awayMs = Math.round(eventLog.awayMs())

@@ -40,7 +40,13 @@ export async function gateway(): Promise<void> {
     const ownToken = token === undefined ? undefined : ({ name: 'config', token } as const)
     const admin = parts.add(
       'admin listener',
-      await startAdminListener(config.admin, { databaseUrl, ownToken, limits: running.limits, log }),
+      await startAdminListener(config.admin, {
+        databaseUrl,
+        ownToken,
+        limits: running.limits,
+        replayer: running.replayer,
+        log,
+      }),
     )
     parts.started()
     const { eventLog, rateLimiter, ackLevel } = running

@@ -103,7 +103,13 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
   const ownToken = adminTokenOf(config.admin, dataDir)
   const admin = parts.add(
     'admin listener',
-    await startAdminListener(config.admin, { databaseUrl, ownToken, limits: gateway.limits, log }),
+    await startAdminListener(config.admin, {
+      databaseUrl,
+      ownToken,
+      limits: gateway.limits,
+      replayer: gateway.replayer,
+      log,
+    }),
   )
   await announce({
     config,

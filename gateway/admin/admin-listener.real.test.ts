@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { silentLog } from '#platform/log.ts'
 import { migrate } from '#platform/migrate.ts'
 import { freshDatabase } from '#test/servers/fresh.ts'
+import type { Replayer } from '../dead-letters/replayer.ts'
 import { startAdminListener } from './admin-listener.ts'
 import { type AdminRole, addAdminToken } from './registry/admin-tokens.ts'
 import { hashOf, newAdminToken } from './registry/tokens.ts'
@@ -29,12 +30,19 @@ beforeAll(async () => {
 })
 afterAll(() => opened.disposeAsync())
 
+/** As if every dead letter held no reading. */
+const replayer: Replayer = {
+  replay: (letters) => Promise.resolve(letters.map(({ id }) => ({ id, kind: 'ignored' }))),
+}
+
 /** @returns where it serves */
 async function aListener(): Promise<string> {
   const own = { name: 'config', token: ownToken } as const
   const at = { host: '127.0.0.1', port: 0 }
   const limits = { show: async () => [] } // what a gateway says of them is gateway/limits.real.test.ts's business
-  const { port } = opened.use(await startAdminListener(at, { databaseUrl, ownToken: own, limits, log: silentLog }))
+  const { port } = opened.use(
+    await startAdminListener(at, { databaseUrl, ownToken: own, limits, replayer, log: silentLog }),
+  )
   return `http://127.0.0.1:${port}/admin/v1`
 }
 
@@ -73,6 +81,14 @@ async function aDevice(): Promise<string> {
 
 async function aCredential(): Promise<string> {
   return (await ask('POST', '/credentials', ownToken, { device: await aDevice() })).body.id
+}
+
+async function aLetter(): Promise<string> {
+  const { rows } = await client.query(
+    `INSERT INTO dead_letter (id, tenant, device, source, stage, code, message, acknowledged, ingest_time, payload)
+     VALUES (gen_random_uuid(), 'default', 'pump-1', 'mqtt', 'decode', 'malformed', 'not JSON', true, now(), '{') RETURNING id`,
+  )
+  return rows[0].id
 }
 
 async function aTenant(): Promise<string> {
@@ -140,6 +156,11 @@ const actions: Action[] = [
       return ['POST', `/admin-tokens/${body.id}/revoke`]
     },
   ],
+  ['list dead letters', 'viewer', 200, async () => ['GET', '/dead-letters?code=malformed&since=1h&topic=devices/*']],
+  ['count dead letters', 'viewer', 200, async () => ['GET', '/dead-letters/codes']],
+  ['show a dead letter', 'operator', 200, async () => ['GET', `/dead-letters/${await aLetter()}`]],
+  ['replay dead letters', 'operator', 200, async () => ['POST', '/dead-letters/replay', { ids: [await aLetter()] }]],
+  ['purge dead letters', 'admin', 200, async () => ['POST', '/dead-letters/purge', { ids: [await aLetter()] }]],
 ]
 
 const roles: AdminRole[] = ['viewer', 'operator', 'admin']

@@ -9,6 +9,7 @@ import { listen } from '#platform/listen.ts'
 import type { Log } from '#platform/log.ts'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import { LoginGuard } from '../auth/login-guard.ts'
+import type { Replayer } from '../dead-letters/replayer.ts'
 import type { LimitInspector } from '../rate-limit/limit-inspector.ts'
 import { answerError, securityHeaders, sendProblem } from './answer-error.ts'
 import { type Login, Logins, type OwnToken } from './logins.ts'
@@ -18,6 +19,7 @@ import { type AdminRoute, mayDo } from './route.ts'
 import { adminTokenRoutes } from './routes/admin-tokens.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { credentialRoutes } from './routes/credentials.ts'
+import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { deviceRoutes } from './routes/devices.ts'
 import { limitRoutes } from './routes/limits.ts'
 import { tenantRoutes } from './routes/tenants.ts'
@@ -27,7 +29,9 @@ export interface AdminListenerOptions {
   /** With the role admin, beside those of the table `admin_token`. */
   readonly ownToken?: OwnToken | undefined
   /** Of the gateway in this process; absent: what is left of limits cannot be shown. */
-  readonly limits?: LimitInspector
+  readonly limits?: LimitInspector | undefined
+  /** Of the gateway in the same process. */
+  readonly replayer?: Replayer | undefined
   readonly log: Log
 }
 
@@ -38,6 +42,7 @@ export const adminRoutes: readonly AdminRoute[] = [
   ...credentialRoutes,
   ...limitRoutes,
   ...auditRoutes,
+  ...deadLetterRoutes,
 ]
 
 const base = '/admin/v1'
@@ -69,7 +74,7 @@ export async function startAdminListener(
   const stopping = new AbortController()
   await app.register(swagger, { openapi: openapi() })
   app.addHook('onRequest', loginHook(new Logins(options.ownToken, pool), log, stopping.signal))
-  for (const route of adminRoutes) addRoute(app, route, pool, options.limits)
+  for (const route of adminRoutes) addRoute(app, route, pool, options)
   app.get(`${base}/openapi.json`, { schema: { hide: true } }, () => app.swagger())
   await app.ready()
   opened.defer(() => app.close())
@@ -175,7 +180,12 @@ function loginHook(logins: Logins, log: Log, stopping: AbortSignal) {
   }
 }
 
-function addRoute(app: FastifyInstance, route: AdminRoute, pool: pg.Pool, limits: LimitInspector | undefined): void {
+function addRoute(
+  app: FastifyInstance,
+  route: AdminRoute,
+  pool: pg.Pool,
+  { limits, replayer }: Pick<AdminListenerOptions, 'limits' | 'replayer'>,
+): void {
   const { method, path, role, tag, summary, params, query, body, consumes, status, response, handle } = route
   app.route({
     method,
@@ -207,6 +217,7 @@ function addRoute(app: FastifyInstance, route: AdminRoute, pool: pg.Pool, limits
           by,
           client,
           limits,
+          replayer,
         })
         return await reply.code(status).send(answer)
       } catch (error) {

@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import pg from 'pg'
+import { BridgeError } from '#platform/errors.ts'
 import type { Log } from '#platform/log.ts'
 import { type AdminProblem, type AdminProblemCode, adminProblem } from './problem.ts'
 import { refusalReason } from './registry/refusal.ts'
@@ -39,6 +40,10 @@ export async function answerError(
     const detail = 'the database does not answer; come back soon'
     reply.header('retry-after', '2')
     return await sendProblem(reply, adminProblem('database_unavailable', { detail, id }))
+  }
+  if (error instanceof BridgeError && error.code.startsWith('BRIDGE_EVENT_LOG_')) {
+    reply.header('retry-after', '2')
+    return await sendProblem(reply, adminProblem('event_log_unavailable', { detail: error.message, id }))
   }
   log.error({ err: error, id, route: request.routeOptions.url }, 'a request of the admin API failed')
   return await sendProblem(reply, adminProblem('internal', { detail: 'it failed; see the log of the gateway', id }))

@@ -8,6 +8,7 @@ export const adminProblems = {
   too_large: { status: 413, title: 'Too large' },
   unsupported: { status: 415, title: 'Unsupported content type' },
   database_unavailable: { status: 503, title: 'The database does not answer' },
+  event_log_unavailable: { status: 503, title: 'The event log does not answer' },
   internal: { status: 500, title: 'Internal error' },
 } as const
 

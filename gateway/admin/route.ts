@@ -1,4 +1,5 @@
 import type { Static, TObject, TSchema } from 'typebox'
+import type { Replayer } from '../dead-letters/replayer.ts'
 import type { LimitInspector } from '../rate-limit/limit-inspector.ts'
 import type { Login } from './logins.ts'
 import type { AdminRole } from './registry/admin-tokens.ts'
@@ -15,6 +16,8 @@ export interface AdminRequest<Params, Query, Body> {
   readonly client: Client
   /** The limits of the gateway in this process. */
   readonly limits: LimitInspector | undefined
+  /** Sends dead letters down the path of this gateway; undefined where the API runs without one. */
+  readonly replayer: Replayer | undefined
 }
 
 export interface AdminRoute {

@@ -236,10 +236,12 @@ function eventsOf(ingress: Ingress, codec: Codec, decoded: Decoded, shares: read
   const { principal, source, ingestTimeUs, replayOf } = ingress
   // The message's own name goes before that of the request, which may be a client's that names each attempt anew.
   const messageKey = decoded.messageKey ?? ingress.messageKey
-  const { identity } = decoded
   const events: TelemetryEvent[] = []
   for (const { device, readings } of shares) {
-    const needsDelivery = messageKey === undefined && (identity !== undefined || readings.some(hasArrivalTime))
+    const isUntimed = readings.some(hasArrivalTime)
+    // The arrival of a replayed one may be that of another of the same moment, which is stored; its own name tells it from that.
+    const identity = decoded.identity ?? (replayOf !== undefined && isUntimed ? 'message' : undefined)
+    const needsDelivery = messageKey === undefined && (identity !== undefined || isUntimed)
     const deliveryKey = needsDelivery ? ingress.deliveryKey : undefined
     events.push({
       v: 1,

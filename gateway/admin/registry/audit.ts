@@ -15,6 +15,10 @@ export type AuditAction =
   | 'admin-token.revoke'
   | 'limit.set'
   | 'limit.unset'
+  | 'dead-letter.replay'
+  | 'dead-letter.purge'
+  | 'device-type.set'
+  | 'device-type.remove'
 
 export interface AuditEntry {
   readonly tenant: string | null

@@ -32,3 +32,14 @@ export function expiryOf(text: string, nowMs = Date.now()): Date {
   if (ms - nowMs > longestMs) throw invalid(`the expiry ${text} is more than 100 years ahead; leave it out for none`)
   return new Date(ms)
 }
+
+/** A moment in the past or to come: `2h` ago, or an ISO time with its zone (a date alone is its first moment in UTC). @throws BridgeError BRIDGE_USAGE */
+export function momentOf(text: string, what: string, nowMs = Date.now()): Date {
+  if (/^\d+[a-z]$/.test(text)) return new Date(nowMs - durationMs(text, what))
+  const ms = isoPattern.test(text) ? Date.parse(text) : Number.NaN
+  if (Number.isNaN(ms))
+    throw invalid(
+      `${what} ${JSON.stringify(text.slice(0, 40))} is neither a time such as 2h nor one such as 2030-01-31T12:00:00Z`,
+    )
+  return new Date(ms)
+}
