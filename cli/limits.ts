@@ -1,7 +1,6 @@
 import { Command, Option } from 'commander'
 import { type LimitScope, listLimits, setLimit, unsetLimit } from '#gateway/admin/registry/limits.ts'
 import type { ShownLimit } from '#gateway/rate-limit/limit-inspector.ts'
-import { loadConfig } from '#platform/config.ts'
 import { adminApi } from './admin-api.ts'
 import { print, printJson, table } from './output.ts'
 import { byUser } from './registry.ts'

@@ -142,6 +142,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const mqtt = opened.use(
     await startMqttSource(config.mqtt, {
       ...shared,
+      redis: config.redis.url === undefined ? undefined : { url: config.redis.url },
       countRefused: (reason) => accounts.turnedAway('mqtt', reason),
     }),
   )

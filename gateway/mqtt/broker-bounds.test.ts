@@ -31,7 +31,11 @@ const message = (bytes: number): Kept => ({ cmd: 'publish', payload: Buffer.allo
 it('a session that is away keeps 1,000 messages or 1 MiB, and has room again for what it gave back', async () => {
   let dropped = 0
   const persistence = new MemoryPersistence()
-  const queues = new OfflineQueues(persistence, () => dropped++)
+  const queues = new OfflineQueues(persistence, {
+    onDropped: () => dropped++,
+    numberOfCurrent: () => undefined,
+    onKnown: () => {},
+  })
   const both = [{ clientId: 'a' }, { clientId: '__proto__' }]
   for (let n = 0; n < 1100; n++) await persistence.outgoingEnqueueCombi(both, message(10))
   expect([dropped, persistence.queues.get('a')?.length, persistence.queues.get('__proto__')?.length]).toEqual([

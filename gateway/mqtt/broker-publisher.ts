@@ -9,6 +9,8 @@ interface Inside {
 interface Waiting {
   readonly packet: PublishPacket
   readonly from: { id: string } | undefined
+  /** By which all gateways know it; undefined for one that stays in this one. */
+  readonly number: number | undefined
   readonly done: (error?: Error) => void
 }
 
@@ -18,10 +20,14 @@ interface Waiting {
  * drops, as a duplicate.
  */
 export class BrokerPublisher {
+  /** Called when Aedes is given a message. */
+  onBegin: ((packet: PublishPacket, number: number, from: string | undefined) => void) | undefined
   readonly #aedes: Inside
   readonly #waiting: Waiting[] = []
   /** Taken by Aedes, and not handed to its clients yet. */
   #current: Waiting | undefined
+  /** Clients that have got the current message already. */
+  readonly #skipped = new Set<string>()
   #isRunning = false
   #pauses = 0
   #onPaused: (() => void)[] = []
@@ -38,9 +44,23 @@ export class BrokerPublisher {
     }
   }
 
+  /** The number of the message that Aedes is handing on. */
+  get currentNumber(): number | undefined {
+    return this.#current?.number
+  }
+
+  /** The current message is not for this client. */
+  skip(id: string): void {
+    this.#skipped.add(id)
+  }
+
+  isSkipped(id: string): boolean {
+    return this.#skipped.size > 0 && this.#skipped.has(id)
+  }
+
   /** @param from inside id of the client it comes from, which "no local" asks for */
-  publish(packet: PublishPacket, from: string | undefined, done: (error?: Error) => void): void {
-    this.#waiting.push({ packet, from: from === undefined ? undefined : { id: from }, done })
+  publish(packet: PublishPacket, from: string | undefined, done: (error?: Error) => void, number?: number): void {
+    this.#waiting.push({ packet, from: from === undefined ? undefined : { id: from }, number, done })
     this.#run()
   }
 
@@ -62,6 +82,7 @@ export class BrokerPublisher {
       const next = this.#waiting.shift()
       if (next === undefined) break
       this.#current = next
+      if (next.number !== undefined) this.onBegin?.(next.packet, next.number, next.from?.id)
       this.#aedes.publish(next.packet, next.from, (error) => {
         this.#onHandedOn(next) // or never, when it failed
         next.done(error)
@@ -73,6 +94,7 @@ export class BrokerPublisher {
   #onHandedOn(message: Waiting): void {
     if (this.#current !== message) return
     this.#current = undefined
+    if (this.#skipped.size > 0) this.#skipped.clear()
     const onPaused = this.#onPaused
     this.#onPaused = []
     for (const listener of onPaused) listener()

@@ -2,12 +2,14 @@ import { Duplex } from 'node:stream'
 import { Aedes, type Client as AedesClient, type AedesOptions } from 'aedes'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
+import { type BrokerMessage, packetOf } from './broker-message.ts'
 import { BrokerPublisher } from './broker-publisher.ts'
 import type { AcceptedConnect } from './connect.ts'
 import { readControlPacket, writeControlPacket } from './control-packet.ts'
 import { Framer, type FrameSink } from './frame.ts'
-import { OfflineQueues, type Persistence } from './offline-queues.ts'
+import { OfflineQueues } from './offline-queues.ts'
 import { type ProtocolVersion, packetType } from './packet-types.ts'
+import { type AedesInside, SessionStore } from './session-store.ts'
 
 /** What the front hears from the broker about one connection. */
 export interface LinkSink {
@@ -21,39 +23,24 @@ export interface LinkSink {
   fail(error: unknown): void
 }
 
-/** A message from a client to others. */
-export interface BrokerMessage {
-  readonly insideTopic: string
-  readonly payload: Buffer
-  readonly qos: 0 | 1 | 2
-  readonly retain: boolean
-  /** Its properties, as they were written. */
-  readonly properties: Buffer | undefined
-  /** 0: it does not expire. */
-  readonly expirySeconds: number
-}
-
 /**
  * Aedes, and all that is particular about it. It sees only clients that the front has let in, under their inside names, and never a PUBLISH of
  * theirs: it keeps sessions, subscriptions and retained messages, and delivers what we publish.
  */
 export interface Broker extends Handle {
-  connect(insideId: string, connect: AcceptedConnect, sink: LinkSink): Link
+  readonly sessions: SessionStore
+  /** @param prepare called before Aedes sees the CONNECT, when nothing is being handed on: brings the session here from where it was */
+  connect(insideId: string, connect: AcceptedConnect, sink: LinkSink, prepare?: () => Promise<void>): Link
   /** QoS 0, not retained. */
   publish(insideTopic: string, payload: Buffer): void
   /**
    * @param from inside id of the client that it comes from
-   * @param done called when it was handed to all who subscribed, connected or not
+   * @param done called when it was handed to all who subscribed here, connected or not
+   * @param number by which all gateways know it; absent for one that stays in this one
    */
-  send(message: BrokerMessage, from: string, done: (error?: Error) => void): void
+  send(message: BrokerMessage, from: string, done: (error?: Error) => void, number?: number): void
   /** Ends a session that has no connection. */
   forget(insideId: string): void
-}
-
-/** What its types leave out. */
-interface AedesInside {
-  readonly persistence: Persistence & { cleanSubscriptions(client: { id: string }): Promise<unknown> }
-  clearSessionExpiry(id: string): void
 }
 
 /** Sessions end when we say so: Aedes would keep a timer and the whole client for each. */
@@ -65,10 +52,17 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
     queueLimit: 2000, // its 42 closes clients that rightly send on before CONNACK
     maxClientsIdLength: 65_535, // inside names are long, and the front has looked at what the client sent
     drainTimeout: 0, // the front bounds what a slow client holds up
+    authorizeForward: (client, packet) => (publisher.isSkipped(client.id) && packet.qos > 0 ? null : packet),
   }
   const aedes = await Aedes.createBroker(options)
-  const publisher = new BrokerPublisher(aedes)
-  const offline = new OfflineQueues((aedes as unknown as AedesInside).persistence, onDropped)
+  const inside = aedes as unknown as AedesInside
+  const publisher: BrokerPublisher = new BrokerPublisher(aedes)
+  const offline = new OfflineQueues(inside.persistence, {
+    onDropped,
+    numberOfCurrent: () => publisher.currentNumber,
+    onKnown: (id) => publisher.skip(id),
+  })
+  const sessions = new SessionStore(inside, offline, publisher)
   /** Whether anything was ever sent that sessions keep: without open mode nothing is. */
   let hasKept = false
   const links = new Map<string, Link>()
@@ -79,7 +73,6 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
   aedes.on('clientDisconnect', (client) => linkOf(client)?.onUnregistered())
 
   function forget(insideId: string): void {
-    const inside = aedes as unknown as AedesInside
     inside.clearSessionExpiry(insideId)
     inside.persistence.cleanSubscriptions({ id: insideId }).catch(onError)
     offline.empty(insideId).catch(onError)
@@ -87,7 +80,8 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
 
   return {
     ...handleOf(() => new Promise((resolve) => aedes.close(resolve))),
-    connect(insideId, connect, sink) {
+    sessions,
+    connect(insideId, connect, sink, prepare) {
       const before = links.get(insideId)
       const link = new Link(sink, connect.version)
       links.set(insideId, link)
@@ -98,9 +92,16 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
       const start = () => {
         const begin = () => link.start(aedes, connectPacket(insideId, connect))
         // What comes while Aedes takes a session up again, it would send once as new and once out of the session's queue.
-        if (connect.clean || !hasKept) begin()
+        if (prepare === undefined && (connect.clean || !hasKept)) begin()
         else {
-          publisher.pause(begin)
+          publisher.pause(() => {
+            if (prepare === undefined) begin()
+            else
+              prepare().then(begin, (error: unknown) => {
+                link.destroy() // or it would wait for its turn, and all others with it
+                sink.fail(error)
+              })
+          })
           link.onUp(() => publisher.resume())
         }
       }
@@ -115,18 +116,9 @@ export async function startBroker(log: Log, onDropped: () => void = () => {}): P
     publish(topic, payload) {
       publisher.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, undefined, () => {})
     },
-    send({ insideTopic, payload, qos, retain, properties, expirySeconds }, from, done) {
-      hasKept ||= qos > 0
-      // As bytes: Aedes would hand on objects by what is written in them, where a name like __proto__ gets lost.
-      const carried = {
-        ...(properties !== undefined && { correlationData: properties }),
-        ...(expirySeconds > 0 && { messageExpiryInterval: expirySeconds }),
-      }
-      publisher.publish(
-        { cmd: 'publish', topic: insideTopic, payload, qos, retain, dup: false, properties: carried },
-        from,
-        done,
-      )
+    send(message, from, done, number) {
+      hasKept ||= message.qos > 0
+      publisher.publish(packetOf(message), from, done, number)
     },
     forget,
   }

@@ -36,6 +36,17 @@ export class Client {
   sessionSeconds = 0
   idleSinceMs = 0
   hasDelayedWill = false
+  /**
+   * Of its latest connection: rises with each, on whatever gateway, so that of two the later one is known (microseconds since the epoch, or a little
+   * more). 0 before the first.
+   */
+  epoch = 0
+  /** The highest that is known of connections on other gateways. */
+  epochElsewhere = 0
+  /** With which epoch the broker of this gateway has had the whole of its session; 0: it has not. */
+  keptEpoch = 0
+  /** Connections that do not know their epoch yet. */
+  joining = 0
 
   constructor(id: string, principal: Principal) {
     this.id = id
@@ -99,6 +110,17 @@ export class Clients {
     return client
   }
 
+  /** @param id inside the broker */
+  find(id: string): Client | undefined {
+    // Neither a tenant nor the device's escaped name holds a slash, and a client id may.
+    const deviceEnd = id.indexOf('/', id.indexOf('/') + 1)
+    return this.#devices.get(id.slice(0, deviceEnd))?.get(id.slice(deviceEnd + 1))
+  }
+
+  *[Symbol.iterator](): Iterator<Client> {
+    for (const clients of this.#devices.values()) yield* clients.values()
+  }
+
   /** Whether one more client of the same device may have a connection. */
   hasRoomFor(client: Client): boolean {
     if (client.principal.fleet || !client.isAway) return true
@@ -153,7 +175,13 @@ export class Clients {
 }
 
 function isWorthKeeping(client: Client, nowMs: number): boolean {
-  if (client.hasDelayedWill || client.orphans.size > 0 || !client.unsent.isEmpty || client.pacing.isWorthKeeping(nowMs))
+  if (
+    client.joining > 0 ||
+    client.hasDelayedWill ||
+    client.orphans.size > 0 ||
+    !client.unsent.isEmpty ||
+    client.pacing.isWorthKeeping(nowMs)
+  )
     return true
   if (client.filters.size > 0 && client.hasSession(nowMs)) return true
   return client.received.size > 0 && nowMs - client.idleSinceMs < forgetAfterMs

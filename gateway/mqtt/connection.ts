@@ -4,6 +4,7 @@ import { Admission, type AdmissionHost } from './admission.ts'
 import { type CloseReason, closeReasonOf, stopping, type Withheld } from './answers.ts'
 import type { Link, LinkSink } from './broker.ts'
 import type { Client } from './client.ts'
+import type { Joined } from './cluster/shared-sessions.ts'
 import {
   type AcceptedConnect,
   acceptingConnack,
@@ -244,13 +245,22 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHos
     else if (type === packetType.suback) this.#onSuback(bytes.subarray(start, end), body - start)
     else if (type === packetType.pubrel)
       this.#deliveries?.onRelease(Buffer.from(bytes.subarray(start, end)), body - start)
-    else this.write(Buffer.from(bytes.subarray(start, end)))
+    else {
+      if (type === packetType.unsuback) this.#onFilters()
+      this.write(Buffer.from(bytes.subarray(start, end)))
+    }
+  }
+
+  /** The session's filters have changed. */
+  #onFilters(): void {
+    if (this.#client !== undefined) this.#front.cluster?.sessions.save(this.#client)
   }
 
   #onSuback(packet: Buffer, body: number): void {
     const subscribed = this.#subscriptions?.onSuback(packet, body)
     const tenant = this.#connect?.principal.tenant
     if (subscribed === undefined || tenant === undefined) return
+    this.#onFilters()
     this.write(subscribed.suback)
     for (const [topic, value, filters] of this.#front.sys.current(tenant, subscribed.filters))
       this.#deliveries?.deliverRetained(topic, value, filters)
@@ -331,19 +341,42 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHos
     const nowMs = performance.now()
     this.#enteredMs = nowMs
     const isKnown = client.hasSession(nowMs) && haveSameRights(client.principal, connect.principal)
-    this.#resumes = !connect.clean && isKnown
-    if (client.sessionSeconds > 0 && !isKnown) this.#front.broker.forget(client.id)
+    if (client.sessionSeconds > 0 && !isKnown) {
+      this.#front.broker.forget(client.id)
+      client.keptEpoch = 0
+    }
     client.principal = connect.principal
     client.connection = this
     this.#admission?.stop()
     if (older !== undefined) client.pacing.takenOver(nowMs)
     older?.takeOver()
-    if (this.#resumes) this.#front.wills.cancel(client)
+    this.#client = client
+    const { cluster } = this.#front
+    if (cluster === undefined) {
+      client.epoch = Math.max(Date.now() * 1000, client.epoch + 1)
+      this.#begin(connect, client, { resumes: !connect.clean && isKnown, prepare: undefined })
+    } else
+      cluster.sessions.join(client, connect, isKnown).then(
+        (joined) => this.#onJoined(connect, client, joined),
+        (error: unknown) => this.fail(error),
+      )
+  }
+
+  #onJoined(connect: AcceptedConnect, client: Client, joined: Joined | undefined): void {
+    if (this.#state === 'closed') {
+      // With what it came for: the session that waits for it elsewhere was not brought here.
+      if (client.connection === undefined) this.#front.cluster?.sessions.leave(client, connect.sessionSeconds)
+    } else if (joined === undefined) this.takeOver()
+    else this.#begin(connect, client, joined)
+  }
+
+  #begin(connect: AcceptedConnect, client: Client, { resumes, prepare }: Joined): void {
+    this.#resumes = resumes
+    if (resumes) this.#front.wills.cancel(client)
     else this.#front.wills.sayNow(client)
     client.sessionSeconds = connect.sessionSeconds
     if (client.sessionSeconds > 0) this.#front.clients.keepOneSession(client)
-    this.#client = client
-    this.#link = this.#front.broker.connect(client.id, connect, this)
+    this.#link = this.#front.broker.connect(client.id, connect, this, prepare)
   }
 
   /** A packet that is no PUBLISH. @returns 0, or the reason code with which the connection ends */
@@ -437,7 +470,9 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHos
     if (this.lane.blockedUntilMs > 0) this.lane.closed = true
     const nowMs = performance.now()
     if (wasOpen && this.#will !== undefined && !this.#front.isClosing) this.#leaveWill(this.#will, client)
-    if (client.connection === undefined) this.#front.clients.idle(client, nowMs)
+    if (client.connection !== undefined) return
+    this.#front.cluster?.sessions.leave(client)
+    this.#front.clients.idle(client, nowMs)
   }
 
   #leaveWill(will: Will, client: Client): void {

@@ -202,6 +202,7 @@ export class Deliveries {
 
   /** The broker need not wait for an acknowledgement; a PUBACK does for both levels, since it looks at nothing but the id. */
   #complete(packetId: number): void {
+    this.#front.cluster?.sessions.acknowledged(this.#client, packetId)
     this.#host.toBroker(Buffer.from([packetType.puback << 4, 2, packetId >> 8, packetId & 0xff]))
   }
 

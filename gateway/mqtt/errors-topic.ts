@@ -28,6 +28,8 @@ export class ErrorsTopic {
   /** Notices of each topic in this second. */
   readonly #sent = new Map<string, number>()
   #second = 0
+  /** Subscribers on other gateways; absent: there are no other gateways. */
+  elsewhere: { isWanted(tenant: string): boolean; tell(insideTopic: string, payload: Buffer): void } | undefined
 
   constructor(publish: (insideTopic: string, payload: Buffer) => void, watchers: Watchers) {
     this.#publish = publish
@@ -35,7 +37,8 @@ export class ErrorsTopic {
   }
 
   tell(principal: Principal, notice: ErrorNotice, nowMs: number): void {
-    if (this.#watchers.count === 0) return
+    const isWantedElsewhere = this.elsewhere?.isWanted(principal.tenant) === true
+    if (this.#watchers.count === 0 && !isWantedElsewhere) return
     const topic = `${insidePrefix(principal)}errors`
     const second = Math.floor(nowMs / 1000)
     if (second !== this.#second) {
@@ -43,9 +46,13 @@ export class ErrorsTopic {
       this.#sent.clear()
     }
     const sent = this.#sent.get(topic) ?? 0
-    if (sent >= maxPerSecond || !this.#watchers.covers(topic)) return
+    if (sent >= maxPerSecond) return
+    const isWantedHere = this.#watchers.covers(topic)
+    if (!isWantedHere && !isWantedElsewhere) return
     this.#sent.set(topic, sent + 1)
-    this.#publish(topic, payloadOf(notice, principal))
+    const payload = payloadOf(notice, principal)
+    if (isWantedHere) this.#publish(topic, payload)
+    if (isWantedElsewhere) this.elsewhere?.tell(topic, payload)
   }
 }
 

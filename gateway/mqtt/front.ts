@@ -13,7 +13,9 @@ import { Doorkeeper } from '../doorkeeper.ts'
 import type { Pipeline } from '../pipeline-port.ts'
 import { type CloseReason, closeReasons } from './answers.ts'
 import type { Broker } from './broker.ts'
+import type { BrokerMessage } from './broker-message.ts'
 import { Clients } from './client.ts'
+import { Cluster } from './cluster/cluster.ts'
 import { type ConnectResult, connectResults } from './connect.ts'
 import { type DeliveryDropReason, deliveryDropReasons } from './deliveries.ts'
 import { ErrorsTopic } from './errors-topic.ts'
@@ -39,6 +41,8 @@ export interface MqttSourceOptions {
   readonly addresses?: ClientAddresses
   /** Absent: client certificates say nothing. */
   readonly clientCertificateOf?: CertificateReader
+  /** What gateways share their sessions and messages by; absent: there are no others. */
+  readonly redis?: { readonly url: string; readonly answerMs?: number } | undefined
 }
 
 /** A connection that was let in. */
@@ -80,6 +84,8 @@ export class Front {
   readonly wills = new DelayedWills()
   readonly sys: SysTopics
   readonly retained: RetainedMessages
+  /** What is shared with other gateways; undefined when there is no Redis. */
+  readonly cluster: Cluster | undefined
   /** Set while everybody is let in. */
   readonly open: OpenMode | undefined
   readonly counters: FrontCounters
@@ -103,6 +109,7 @@ export class Front {
     this.countRefused = options.countRefused ?? (() => {})
     this.clients = new Clients((client) => {
       broker.forget(client.id)
+      this.cluster?.sessions.forget(client)
       this.wills.sayNow(client)
     })
     const publish = (topic: string, payload: Buffer) => broker.publish(topic, payload)
@@ -111,7 +118,29 @@ export class Front {
     const retainedCount = (tenant: string) => this.retained.countOf(tenant)
     this.sys = new SysTopics({ watchers: this.watchers, publish, retainedCount })
     this.counters = registerCounters(options.metrics)
+    const { redis, log, metrics } = options
+    this.cluster =
+      redis === undefined
+        ? undefined
+        : new Cluster(this, {
+            redisUrl: redis.url,
+            log,
+            metrics,
+            ...(redis.answerMs !== undefined && { answerMs: redis.answerMs }),
+          })
+    this.errors.elsewhere = this.cluster?.errors
     this.#stopListening = this.authenticator.onChange(() => this.#turnOut())
+  }
+
+  /**
+   * Hands a message that is no telemetry to all who have subscribed, on every gateway.
+   * @param from inside id of the client that it comes from
+   * @param owner inside name of the device that it comes from
+   * @param done called when it was handed on
+   */
+  send(message: BrokerMessage, from: string, owner: string, done: (error?: Error) => void): void {
+    if (this.cluster === undefined) this.broker.send(message, from, done)
+    else this.cluster.send(message, from, owner, done)
   }
 
   /** Hears of no revocation any more. */

@@ -53,7 +53,7 @@ export class GeneralMessages {
     // What is retained must not keep the whole chunk alive in which it came.
     const kept = mayRetain ? Buffer.from(payload) : payload
     const sent = { insideTopic: inside, payload: kept, qos, retain: mayRetain, properties, expirySeconds }
-    this.#front.broker.send(sent, this.#client.id, (error) => {
+    this.#front.send(sent, this.#client.id, insideName(this.#client.principal), (error) => {
       if (error != null) onFailed(error)
       message.settle(error == null ? stored : { kind: 'refused', code: 'shutting_down', message: 'the broker failed' })
     })
@@ -63,7 +63,7 @@ export class GeneralMessages {
   sendWill({ payload, qos, retain, properties, expirySeconds }: Will, insideTopic: string): void {
     const mayRetain = retain && this.#mayRetain(insideTopic, payload, expirySeconds)
     const sent = { insideTopic, payload, qos, retain: mayRetain, properties, expirySeconds }
-    this.#front.broker.send(sent, this.#client.id, () => {})
+    this.#front.send(sent, this.#client.id, insideName(this.#client.principal), () => {})
   }
 
   #mayRetain(inside: string, payload: Buffer, expirySeconds: number): boolean {

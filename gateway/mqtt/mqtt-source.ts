@@ -38,6 +38,7 @@ const pruneMs = 10_000
 export async function startMqttSource(config: Config['mqtt'], options: MqttSourceOptions): Promise<MqttSource> {
   const broker = await startBroker(options.log, () => front.counters.deliveriesDropped.inc({ reason: 'session_full' }))
   const front: Front = new Front(config, broker, options)
+  await front.cluster?.start()
   const connections = new Set<Connection>()
   options.metrics.gauge('fleetbridge_mqtt_connections', 'MQTT sockets that are open', () => connections.size)
 
@@ -129,6 +130,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     front.wills.stop()
     await stopped
     front.close()
+    await front.cluster?.close()
     await broker.close()
   }
 
@@ -144,6 +146,7 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     for (const server of servers) server.close()
     clearInterval(clock)
     front.close()
+    await front.cluster?.close()
     await broker.close()
     throw error
   }

@@ -13,6 +13,8 @@ export class RetainedMessages {
   readonly #byTopic = new Map<string, Retained>()
   readonly #bytesOf = new Map<string, number>()
   #bytes = 0
+  /** Hears of topics whose message has expired and is not counted any more. */
+  onExpired: ((topic: string) => void) | undefined
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes
@@ -33,11 +35,14 @@ export class RetainedMessages {
       this.#removeExpired()
       if (!this.#hasRoom(topic, bytes, owner)) return false
     }
-    this.#remove(topic)
-    const expiresAtMs = expirySeconds === 0 ? Number.POSITIVE_INFINITY : performance.now() + expirySeconds * 1000
-    this.#byTopic.set(topic, { owner, bytes, expiresAtMs })
-    this.#change(owner, bytes)
+    this.#put(topic, bytes, owner, expirySeconds)
     return true
+  }
+
+  /** Counts a message that another gateway has taken. */
+  took(topic: string, payload: Buffer, owner: string, expirySeconds: number): void {
+    if (payload.length === 0) this.#remove(topic)
+    else this.#put(topic, Buffer.byteLength(topic) + payload.length, owner, expirySeconds)
   }
 
   /** @param tenant counts those whose topics lie below it */
@@ -46,6 +51,13 @@ export class RetainedMessages {
     for (const topic of this.#byTopic.keys())
       if (topic.startsWith(`${tenant}/`) || topic.startsWith(`${tenant}$`)) count++
     return count
+  }
+
+  #put(topic: string, bytes: number, owner: string, expirySeconds: number): void {
+    this.#remove(topic)
+    const expiresAtMs = expirySeconds === 0 ? Number.POSITIVE_INFINITY : performance.now() + expirySeconds * 1000
+    this.#byTopic.set(topic, { owner, bytes, expiresAtMs })
+    this.#change(owner, bytes)
   }
 
   #hasRoom(topic: string, bytes: number, owner: string): boolean {
@@ -57,7 +69,11 @@ export class RetainedMessages {
 
   #removeExpired(): void {
     const nowMs = performance.now()
-    for (const [topic, { expiresAtMs }] of this.#byTopic) if (expiresAtMs < nowMs) this.#remove(topic)
+    for (const [topic, { expiresAtMs }] of this.#byTopic)
+      if (expiresAtMs < nowMs) {
+        this.#remove(topic)
+        this.onExpired?.(topic)
+      }
   }
 
   #remove(topic: string): void {

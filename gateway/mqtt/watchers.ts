@@ -17,6 +17,9 @@ export class Watchers {
     return this.#watching > 0
   }
 
+  /** Hears of the first filter of a group, and of the last one's end. */
+  onGroup: ((hidden: string, isWatched: boolean) => void) | undefined
+
   /** Filters of all clients that are connected. */
   count = 0
 
@@ -64,12 +67,16 @@ export class Watchers {
     if (group === undefined) {
       group = new Map()
       this.#groups.set(hidden, group)
+      this.onGroup?.(hidden, true)
     }
     const count = (group.get(inside) ?? 0) + by
     this.count += by
     if (count > 0) group.set(inside, count)
     else group.delete(inside)
-    if (group.size === 0) this.#groups.delete(hidden)
+    if (group.size === 0) {
+      this.#groups.delete(hidden)
+      this.onGroup?.(hidden, false)
+    }
     // Every device that listens to its own errors, and every edge node to its commands, would else make all the others look again.
     const isForTelemetry = shown !== '$' && shown !== sparkplugRoot && inside !== `${hidden}errors`
     if (!isForTelemetry) return

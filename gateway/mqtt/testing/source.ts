@@ -7,7 +7,7 @@ import type { Authenticator, AuthRefusal, Presented } from '../../auth/authentic
 import { fitsPattern } from '../../auth/device-pattern.ts'
 import type { LoginGuard } from '../../auth/login-guard.ts'
 import type { Principal } from '../../auth/principal.ts'
-import { type MqttSource, startMqttSource } from '../mqtt-source.ts'
+import { type MqttSource, type MqttSourceOptions, startMqttSource } from '../mqtt-source.ts'
 import { RecordingPipeline } from './recording-pipeline.ts'
 
 export interface TestSource extends AsyncDisposable {
@@ -25,7 +25,7 @@ export interface TestSource extends AsyncDisposable {
 export async function startTestSource(
   mqtt: Partial<Config['mqtt']> = {},
   pipeline = new RecordingPipeline(),
-  more: { authenticator?: Authenticator; loginGuard?: LoginGuard } = {},
+  more: Pick<MqttSourceOptions, 'redis'> & { authenticator?: Authenticator; loginGuard?: LoginGuard } = {},
 ): Promise<TestSource> {
   const defaults = mqttDefaults()
   const metrics = createMetrics('test')
