@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDevicesCommand } from './devices.ts'
+import { createDoctorCommand } from './doctor.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
 import { createInitCommand } from './init.ts'
@@ -30,6 +31,7 @@ for (const command of [
   createWorkerCommand(),
   createInitCommand(),
   createStatusCommand(),
+  createDoctorCommand(),
   createSqlCommand(),
   createDevicesCommand(),
   createCredentialsCommand(),
