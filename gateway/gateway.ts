@@ -64,6 +64,12 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const registry = opened.use(await startRegistry({ databaseUrl, auth: config.auth, limits: config.limits, ...tools }))
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
   const eventLog = opened.use(await startEventLog(config, options))
+  metrics.state(
+    'fleetbridge_ack_level',
+    'What an acknowledgement is worth: committed, replicated or single-copy',
+    'level',
+    () => eventLog.ackLevel,
+  )
   const accounts = createAccounts(metrics)
   const normalizer = createNormalizer({ retentionMs: retentionMs(config.retention.reading), authenticator: registry })
   const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, log })
