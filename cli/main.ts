@@ -5,6 +5,7 @@ import { createAuditCommand } from './audit.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDeadLettersCommand } from './dead-letters.ts'
 import { createDevicesCommand } from './devices.ts'
+import { createDoctorCommand } from './doctor.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
 import { createInitCommand } from './init.ts'
@@ -33,6 +34,7 @@ for (const command of [
   createWorkerCommand(),
   createInitCommand(),
   createStatusCommand(),
+  createDoctorCommand(),
   createSqlCommand(),
   createDevicesCommand(),
   createCredentialsCommand(),

@@ -88,6 +88,12 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   limits.typesFrom(registry)
   const rateLimiter = opened.use(await startRateLimiter(config.redis.url, limits, tools))
   const eventLog = opened.use(await startEventLog(config, options))
+  metrics.state(
+    'fleetbridge_ack_level',
+    'What an acknowledgement is worth: committed, replicated or single-copy',
+    'level',
+    () => eventLog.ackLevel,
+  )
   const accounts = createAccounts(metrics)
   const rebirths = new Rebirths()
   const normalizing = {

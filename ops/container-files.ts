@@ -6,6 +6,8 @@ export interface ComposeService {
   readonly image?: string
   readonly build?: string
   readonly user?: string
+  readonly profiles?: readonly string[]
+  readonly entrypoint?: readonly string[]
   readonly command?: readonly string[]
   readonly environment?: Readonly<Record<string, string | number>>
   readonly depends_on?: Readonly<Record<string, { condition: string }>>

@@ -9,6 +9,7 @@ export const errorTable = {
   BRIDGE_SCHEMA_NEWER: { http: 500, retryable: false },
   BRIDGE_SCHEMA_MISSING: { http: 500, retryable: false },
   BRIDGE_TOPICS_MISSING: { http: 500, retryable: false },
+  BRIDGE_REPLICAS_MISSING: { http: 500, retryable: false },
   BRIDGE_DISK_FULL: { http: 503, retryable: true },
   BRIDGE_EMBEDDED_POSTGRES: { http: 500, retryable: false },
   BRIDGE_NOT_RUNNING: { http: 500, retryable: false },

@@ -18,23 +18,28 @@ export interface CheckedTopics {
 }
 
 /** A dead letter carries the message's bytes (1 MiB by default) and a record of telemetry may be larger than the message was. */
-const maxMessageBytes = 4 * 1024 * 1024
+export const maxTopicMessageBytes = 4 * 1024 * 1024
 /** Dead letters and device events are few; each partition costs every fetch a little. */
 const sidePartitions = 3
 const leadersMs = 10_000
+const notYet = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'LEADER_NOT_AVAILABLE'])
 const attempts = { initialRetryTime: 100, maxRetryTime: 500, retries: 6 }
 
 /**
  * Makes the topics that are missing. Those that exist stay as they are: partitions are added by an operator's decision only.
+ * @param requireReplicas least number of copies; from 2 on, of those two at least must have a record before it is acknowledged
  * @returns names of the topics that were made
- * @throws BridgeError BRIDGE_EVENT_LOG_UNAVAILABLE when Kafka does not answer
+ * @throws BridgeError BRIDGE_EVENT_LOG_UNAVAILABLE when Kafka does not answer; BRIDGE_REPLICAS_MISSING, and then nothing was made
  */
-export async function createTopics(kafka: Config['kafka'], log: Log): Promise<readonly string[]> {
+export async function createTopics(kafka: Config['kafka'], log: Log, requireReplicas = 1): Promise<readonly string[]> {
   return await withAdmin(kafka, log, async (admin) => {
     const { brokers } = await admin.describeCluster()
     const existing = new Set(await admin.listTopics())
+    const configs = topicConfigs(kafka, brokers.length, requireReplicas)
+    const old = configs.map(({ topic }) => topic).filter((topic) => existing.has(topic))
+    await needReplicas(admin, { brokers: brokers.length, existing: old, least: requireReplicas })
     const made: string[] = []
-    for (const topic of topicConfigs(kafka, brokers.length)) {
+    for (const topic of configs) {
       // One by one: kafkajs reports a mixed outcome of several as a failure of all.
       if (existing.has(topic.topic)) continue
       // Without its wait for leaders, which gives up on a KRaft broker that has not heard of the topic yet.
@@ -46,29 +51,63 @@ export async function createTopics(kafka: Config['kafka'], log: Log): Promise<re
   })
 }
 
+async function needReplicas(
+  admin: Admin,
+  { brokers, existing, least }: { brokers: number; existing: readonly string[]; least: number },
+): Promise<void> {
+  if (least <= 1) return
+  const problems: string[] = []
+  if (brokers < least) problems.push(`the cluster has ${brokers} broker(s)`)
+  if (existing.length > 0) {
+    const { topics } = await admin.fetchTopicMetadata({ topics: [...existing] })
+    for (const topic of topics)
+      if (copies(topic) < least) problems.push(`${topic.name} has partitions of ${copies(topic)} cop(ies)`)
+    for (const topic of existing)
+      if ((await minInSyncReplicas(admin, [topic])) < 2) problems.push(`${topic} has min.insync.replicas 1`)
+  }
+  if (problems.length === 0) return
+  throw new BridgeError(
+    'BRIDGE_REPLICAS_MISSING',
+    `${least} replicas are required, and ${problems.join('; ')}. No topic was made. Add brokers, change the topics by kafka-reassign-partitions.sh and kafka-configs.sh, or require less.`,
+    { details: { brokers, required: least } },
+  )
+}
+
 async function waitForLeaders(admin: Admin, names: readonly string[]): Promise<void> {
-  for (const deadline = Date.now() + leadersMs; ; await sleep(50)) {
-    const existing = new Set(await admin.listTopics())
-    if (names.every((name) => existing.has(name))) {
-      const { topics } = await admin.fetchTopicMetadata({ topics: [...names] })
-      if (topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return
-    }
+  for (const deadline = Date.now() + leadersMs; !(await haveLeaders(admin, names)); await sleep(50))
     if (Date.now() > deadline) throw new Error(`the new topics have no leaders after ${leadersMs} ms`)
+}
+
+/** Each question may go to another broker, and one hears of a new topic later than the next. */
+async function haveLeaders(admin: Admin, names: readonly string[]): Promise<boolean> {
+  const existing = new Set(await admin.listTopics())
+  if (!names.every((name) => existing.has(name))) return false
+  try {
+    const { topics } = await admin.fetchTopicMetadata({ topics: [...names] })
+    return topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))
+  } catch (error) {
+    const { type, cause } = error as { type?: string; cause?: { type?: string } }
+    if (notYet.has(type ?? cause?.type ?? '')) return false
+    throw error
   }
 }
 
-function topicConfigs({ topicPrefix, partitions, retentionHours }: Config['kafka'], brokers: number): ITopicConfig[] {
+function topicConfigs(
+  { topicPrefix, partitions, retentionHours }: Config['kafka'],
+  brokers: number,
+  requireReplicas: number,
+): ITopicConfig[] {
   const { telemetry, deadLetter, deviceEvent } = kafkaTopics(topicPrefix)
   const configEntries = [
     { name: 'cleanup.policy', value: 'delete' },
     { name: 'retention.ms', value: String(retentionHours * 3_600_000) },
-    { name: 'max.message.bytes', value: String(maxMessageBytes) },
-    ...(brokers >= 3 ? [{ name: 'min.insync.replicas', value: '2' }] : []),
+    { name: 'max.message.bytes', value: String(maxTopicMessageBytes) },
+    ...(brokers >= 3 || requireReplicas >= 2 ? [{ name: 'min.insync.replicas', value: '2' }] : []),
   ]
   const configOf = (topic: string, numPartitions: number): ITopicConfig => ({
     topic,
     numPartitions,
-    replicationFactor: Math.min(3, brokers),
+    replicationFactor: Math.max(Math.min(3, brokers), requireReplicas),
     configEntries,
   })
   const side = Math.min(partitions, sidePartitions)

@@ -28,7 +28,9 @@ it('is alive, and ready as it is told', async () => {
   expect((await get('/livez')).status).toBe(200)
   const ready = await get('/readyz')
   expect([ready.status, await ready.json()]).toEqual([200, { ready: true, ackLevel: 'single-copy', eventLogAwayMs: 0 }])
+  expect(await (await get('/metrics')).text()).toContain('\nfleetbridge_ready 1\n')
   ok = false
+  expect(await (await get('/metrics')).text()).toContain('\nfleetbridge_ready 0\n')
   const unready = await get('/readyz?verbose')
   expect([unready.status, await unready.json()]).toEqual([
     503,

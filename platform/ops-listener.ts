@@ -31,6 +31,7 @@ const maxConnections = 200
  */
 export async function startOpsListener(options: OpsListenerOptions): Promise<Handle & { readonly port: number }> {
   const { host, metrics, ready, log, portVariable: variable = 'BRIDGE_OPS_PORT' } = options
+  metrics.gauge('fleetbridge_ready', '1 while /readyz is 200', () => (ready().ok ? 1 : 0))
   const server = createServer(timeouts, (request, response) => {
     answer(request, response).catch((error: unknown) => {
       log?.error({ err: error }, 'the ops listener failed to answer')

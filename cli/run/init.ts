@@ -6,7 +6,7 @@ import { checkSchema, migrate } from '#platform/migrate.ts'
 import { findInstance, withoutPassword } from '../instance.ts'
 import { print, printJson } from '../output.ts'
 
-export async function init({ json }: { json?: true }): Promise<void> {
+export async function init({ requireReplicas, json }: { requireReplicas?: number; json?: true }): Promise<void> {
   const config = loadConfig(process.env)
   const log = createLog('fleetbridge', 'warn') // what was done is printed below
   const databaseUrl = config.database.url ?? findInstance(config.dataDir)?.databaseUrl
@@ -16,9 +16,11 @@ export async function init({ json }: { json?: true }): Promise<void> {
       'BRIDGE_CONFIG_INVALID',
       'there is nothing to make: set DATABASE_URL, and KAFKA_BROKERS where there is Kafka. "fleetbridge up" needs neither: it makes its own.',
     )
+  if (requireReplicas !== undefined && brokers === undefined)
+    throw new BridgeError('BRIDGE_USAGE', '--require-replicas is about Kafka: set KAFKA_BROKERS')
   const migrations =
     databaseUrl === undefined ? undefined : await migrated(databaseUrl, () => migrate(databaseUrl, log))
-  const topics = brokers === undefined ? undefined : await createTopics(config.kafka, log)
+  const topics = brokers === undefined ? undefined : await createTopics(config.kafka, log, requireReplicas)
   if (json)
     return await printJson({
       database: databaseUrl === undefined ? null : withoutPassword(databaseUrl),

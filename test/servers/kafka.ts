@@ -12,17 +12,29 @@ export interface KafkaServer extends ServerProcess {
   readonly port: number
 }
 
-/** A Kafka of one node (KRaft, broker and controller in one). After SIGKILL `restart()` takes about 7 s. */
-export async function startKafka(options: { dir?: string; port?: number } = {}): Promise<KafkaServer> {
+/** A node's place among several. */
+export interface KafkaNode {
+  readonly id: number
+  readonly clusterId: string
+  readonly controllerPort: number
+  /** `1@host:port,…` of all. */
+  readonly voters: string
+  readonly nodes: number
+}
+
+/** A Kafka of one node (KRaft, broker and controller in one), or one of several. After SIGKILL `restart()` takes about 7 s. */
+export async function startKafka(
+  options: { dir?: string; port?: number; node?: KafkaNode } = {},
+): Promise<KafkaServer> {
   await needProgram('java', ['-version'], 'apt-get install -y openjdk-17-jre-headless')
   const jars = await kafkaJars()
   const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'fleetbridge-kafka-')))
   const port = options.port ?? (await freePort())
   const properties = join(dir, 'server.properties')
-  await writeFile(properties, serverProperties(dir, port, await freePort()))
+  const node = options.node ?? oneNode(await freePort())
+  await writeFile(properties, serverProperties(dir, port, node))
   await writeFile(join(dir, 'log4j2.xml'), log4j2)
   const classPath = `${jars}/*`
-  const clusterId = randomBytes(16).toString('base64url').replace(/^-/, 'A') // a leading dash would be taken for an option
   await run('java', [
     ...jvm(dir),
     '-cp',
@@ -31,7 +43,7 @@ export async function startKafka(options: { dir?: string; port?: number } = {}):
     'format',
     '-g',
     '-t',
-    clusterId,
+    node.clusterId,
     '-c',
     properties,
   ])
@@ -53,6 +65,14 @@ export async function startKafka(options: { dir?: string; port?: number } = {}):
   )
 }
 
+export function newClusterId(): string {
+  return randomBytes(16).toString('base64url').replace(/^-/, 'A') // a leading dash would be taken for an option
+}
+
+function oneNode(controllerPort: number): KafkaNode {
+  return { id: 1, clusterId: newClusterId(), controllerPort, voters: `1@127.0.0.1:${controllerPort}`, nodes: 1 }
+}
+
 const jvm = (dir: string) => [
   '-Xms128m',
   '-Xmx512m',
@@ -62,10 +82,10 @@ const jvm = (dir: string) => [
 ]
 
 /** Short sessions: after SIGKILL the controller keeps the old broker's registration for broker.session.timeout.ms. */
-const serverProperties = (dir: string, port: number, controllerPort: number) => `
+const serverProperties = (dir: string, port: number, { id, controllerPort, voters, nodes }: KafkaNode) => `
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:${controllerPort}
+node.id=${id}
+controller.quorum.voters=${voters}
 listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
 advertised.listeners=PLAINTEXT://127.0.0.1:${port}
 controller.listener.names=CONTROLLER
@@ -74,12 +94,12 @@ log.dirs=${join(dir, 'data')}
 num.partitions=1
 auto.create.topics.enable=false
 offsets.topic.num.partitions=1
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor=${nodes}
 transaction.state.log.num.partitions=1
-transaction.state.log.replication.factor=1
+transaction.state.log.replication.factor=${nodes}
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor=${nodes}
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000

@@ -7,6 +7,7 @@ import type { Metrics } from '#platform/metrics.ts'
 import type { Store } from '../store/store.ts'
 import { Session } from './session.ts'
 import { TopicAdmin } from './topic-admin.ts'
+import { unreadRetention } from './unread-retention.ts'
 
 export interface ConsumerOptions {
   readonly kafka: Config['kafka']
@@ -33,6 +34,7 @@ export interface Consumer extends Handle {
 
 const watchEveryMs = 2000
 const roundsPerCheck = 5
+const roundsPerRetention = 15
 const restartPauseMs = 1000
 const silentMs = 30_000
 const joinMs = 60_000
@@ -45,6 +47,7 @@ export function startConsumer(options: ConsumerOptions): Consumer {
   let session: Session
   let sessionStartedMs = 0
   let restarting = false
+  let unreadRatio = 0
   const restarts = metrics.counter(
     'fleetbridge_consumer_restarts_total',
     'Kafka consumers replaced: the client gave up, or records lay unread (quiet)',
@@ -65,6 +68,11 @@ export function startConsumer(options: ConsumerOptions): Consumer {
     'fleetbridge_consumer_stopped_partitions',
     'Partitions that are not read any more because their stored offset is not in the log',
     () => stoppedOf(session).length,
+  )
+  metrics.gauge(
+    'fleetbridge_consumer_unread_retention_ratio',
+    "For which share of Kafka's retention records of this worker's partitions have waited: 0, 0.25, 0.5, 0.75 or 0.9; at 1 they are lost",
+    () => (session.positions.lag === 0 ? 0 : unreadRatio),
   )
 
   const open = () => {
@@ -111,6 +119,8 @@ export function startConsumer(options: ConsumerOptions): Consumer {
       if (signal.aborted) return
       try {
         await refreshBounds(session, admin)
+        if (rounds % roundsPerRetention === 0)
+          unreadRatio = await unreadRetention(session.positions.all, admin, Date.now())
         if (++rounds % roundsPerCheck === 0 && (await isAnotherLog(session))) await session.resync()
       } catch {
         continue // Kafka is away: nobody reads anything then

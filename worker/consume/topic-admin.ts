@@ -1,6 +1,7 @@
 import type { Admin } from 'kafkajs'
 import type { Config } from '#platform/config-schema.ts'
 import { createKafka } from '#platform/kafka-client.ts'
+import { topicRetentionMs } from '#platform/kafka-retention.ts'
 import type { Log } from '#platform/log.ts'
 
 export interface Bounds {
@@ -23,22 +24,37 @@ export class TopicAdmin {
 
   /** @returns for each partition the first offset in the log and the one after the last */
   async bounds(topic: string): Promise<ReadonlyMap<number, Bounds>> {
-    this.admin ??= this.connect()
-    const { admin } = this
-    try {
-      const offsets = await (await admin).fetchTopicOffsets(topic)
-      return new Map(offsets.map(({ partition, low, high }) => [partition, { low: Number(low), high: Number(high) }]))
-    } catch (error) {
-      if (this.admin === admin) this.admin = undefined
-      void disconnect(admin)
-      throw error
-    }
+    const offsets = await this.ask((admin) => admin.fetchTopicOffsets(topic))
+    return new Map(offsets.map(({ partition, low, high }) => [partition, { low: Number(low), high: Number(high) }]))
+  }
+
+  /** @returns for each partition the offset of the first record that is not older, or the one after the last */
+  async offsetsAt(topic: string, ms: number): Promise<ReadonlyMap<number, number>> {
+    const offsets = await this.ask((admin) => admin.fetchTopicOffsetsByTimestamp(topic, ms))
+    return new Map(offsets.map(({ partition, offset }) => [partition, Number(offset)]))
+  }
+
+  /** @returns undefined for ever */
+  retentionMs(topic: string): Promise<number | undefined> {
+    return this.ask((admin) => topicRetentionMs(admin, topic))
   }
 
   async close(): Promise<void> {
     const { admin } = this
     this.admin = undefined
     if (admin !== undefined) await disconnect(admin)
+  }
+
+  private async ask<Answer>(question: (admin: Admin) => Promise<Answer>): Promise<Answer> {
+    this.admin ??= this.connect()
+    const { admin } = this
+    try {
+      return await question(await admin)
+    } catch (error) {
+      if (this.admin === admin) this.admin = undefined
+      void disconnect(admin)
+      throw error
+    }
   }
 
   private async connect(): Promise<Admin> {
