@@ -46,14 +46,37 @@ export async function createTopics(kafka: Config['kafka'], log: Log): Promise<re
   })
 }
 
-async function waitForLeaders(admin: Admin, names: readonly string[]): Promise<void> {
+/**
+ * Adds partitions to the telemetry topic. Gateways and workers see them within {@link metadataMaxAgeMs}; a device whose key moves goes on in its
+ * new partition, and what it sent before stays where it is.
+ * @returns how many there were
+ * @throws BridgeError BRIDGE_USAGE when there are more already, since Kafka takes none away; BRIDGE_EVENT_LOG_UNAVAILABLE when it does not answer
+ */
+export async function growTelemetry(kafka: Config['kafka'], partitions: number, log: Log): Promise<number> {
+  const { telemetry: topic } = kafkaTopics(kafka.topicPrefix)
+  return await withAdmin(kafka, log, async (admin) => {
+    const before = (await admin.fetchTopicMetadata({ topics: [topic] })).topics[0]?.partitions.length ?? 0
+    if (before > partitions)
+      throw new BridgeError(
+        'BRIDGE_USAGE',
+        `${topic} has ${before} partitions already, and Kafka takes none away: --partitions ${before} or more`,
+      )
+    if (before === partitions) return before
+    await admin.createPartitions({ topicPartitions: [{ topic, count: partitions }] })
+    await waitForLeaders(admin, [topic], partitions)
+    return before
+  })
+}
+
+async function waitForLeaders(admin: Admin, names: readonly string[], partitionsAtLeast = 1): Promise<void> {
   for (const deadline = Date.now() + leadersMs; ; await sleep(50)) {
     const existing = new Set(await admin.listTopics())
     if (names.every((name) => existing.has(name))) {
       const { topics } = await admin.fetchTopicMetadata({ topics: [...names] })
-      if (topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return
+      const led = (partitions: readonly PartitionMetadata[]) => partitions.filter(({ leader }) => leader >= 0).length
+      if (topics.every(({ partitions: all }) => all.length >= partitionsAtLeast && led(all) === all.length)) return
     }
-    if (Date.now() > deadline) throw new Error(`the new topics have no leaders after ${leadersMs} ms`)
+    if (Date.now() > deadline) throw new Error(`the new topics or partitions have no leaders after ${leadersMs} ms`)
   }
 }
 

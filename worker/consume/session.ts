@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs'
 import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
-import { createKafka, retryForEver } from '#platform/kafka-client.ts'
+import { createKafka, metadataMaxAgeMs, retryForEver } from '#platform/kafka-client.ts'
 import { checkTopics } from '#platform/kafka-topics-admin.ts'
 import type { Log } from '#platform/log.ts'
-import { kafkaTopics } from '#schema/kafka-topics.ts'
+import { kafkaTopics, workerGroup } from '#schema/kafka-topics.ts'
 import type { Store } from '../store/store.ts'
 import type { StreamSlice } from '../store/stream-slice.ts'
 import { decodeSlice } from './decode-slice.ts'
@@ -27,7 +27,6 @@ const sessionTimeoutMs = 6000
 const rebalanceTimeoutMs = 8000
 const heartbeatIntervalMs = 2000
 const maxWaitMs = 250
-const metadataMaxAgeMs = 60_000
 /** More partitions than that wait for their turn. */
 const concurrency = 64
 const chunkRecords = 1000
@@ -68,7 +67,7 @@ export class Session {
   constructor(parts: SessionParts) {
     this.parts = parts
     this.consumer = createKafka(parts.kafka.brokers ?? [], 'fleetbridge-worker', parts.log).consumer({
-      groupId: parts.kafka.group,
+      groupId: workerGroup(parts.kafka),
       sessionTimeout: sessionTimeoutMs,
       rebalanceTimeout: rebalanceTimeoutMs,
       heartbeatInterval: heartbeatIntervalMs,
@@ -196,13 +195,8 @@ export class Session {
     const found: Position[] = []
     for (const [topic, members] of Map.groupBy(positions, (position) => position.topic)) {
       const stream = streams.get(topic) ?? topic
-      const [bounds, stored] = await Promise.all([
-        admin.bounds(topic),
-        store.offsets(
-          stream,
-          members.map(({ partition }) => partition),
-        ),
-      ])
+      const partitions = members.map(({ partition }) => partition)
+      const [bounds, stored] = await Promise.all([admin.bounds(topic, partitions), store.offsets(stream, partitions)])
       for (const position of members) {
         const { low, high } = bounds.get(position.partition) ?? { low: 0, high: 0 }
         const next = stored.get(position.partition)

@@ -21,8 +21,18 @@ export class TopicAdmin {
     this.log = log
   }
 
-  /** @returns for each partition the first offset in the log and the one after the last */
-  async bounds(topic: string): Promise<ReadonlyMap<number, Bounds>> {
+  /**
+   * @param partitions those that the answer must have: a client that does not know one of them is older than it, and is replaced
+   * @returns for each partition the first offset in the log and the one after the last
+   */
+  async bounds(topic: string, partitions: readonly number[] = []): Promise<ReadonlyMap<number, Bounds>> {
+    const known = await this.ask(topic)
+    if (partitions.every((partition) => known.has(partition))) return known
+    await this.close()
+    return await this.ask(topic)
+  }
+
+  private async ask(topic: string): Promise<ReadonlyMap<number, Bounds>> {
     this.admin ??= this.connect()
     const { admin } = this
     try {
