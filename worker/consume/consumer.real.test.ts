@@ -149,8 +149,8 @@ it('parks what is no event, whatever it is, and writes its neighbours', async ()
     'select device, code, stage, acknowledged, payload, message from dead_letter order by stage, message, payload',
   )
   expect(
-    letters.filter(({ stage }) => stage === 'store').map(({ code, acknowledged }) => [code, acknowledged]),
-  ).toEqual(Array.from({ length: 7 }, () => ['malformed', true]))
+    letters.filter(({ stage }) => stage === 'store').map(({ code, acknowledged }) => `${code} ${acknowledged}`),
+  ).toEqual([...Array.from({ length: 6 }, () => 'malformed true'), 'unsupported true'])
   expect(
     letters.find(({ payload }) => Buffer.from([0xff, 0x00, 0x80]).equals((payload ?? Buffer.of()) as Buffer)),
   ).toMatchObject({

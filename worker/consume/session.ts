@@ -7,7 +7,7 @@ import { checkTopics } from '#platform/kafka-topics-admin.ts'
 import type { Log } from '#platform/log.ts'
 import { kafkaTopics, workerGroup } from '#schema/kafka-topics.ts'
 import type { Store } from '../store/store.ts'
-import type { StreamSlice } from '../store/stream-slice.ts'
+import type { StreamRecord, StreamSlice } from '../store/stream-slice.ts'
 import { decodeSlice } from './decode-slice.ts'
 import { Gatherer } from './gatherer.ts'
 import { byTopic, type Position, Positions } from './positions.ts'
@@ -32,6 +32,7 @@ const concurrency = 64
 const chunkRecords = 1000
 const commitEveryMs = 1000
 const leaveMs = 5000
+const tellNewerEveryMs = 60_000
 const firstPauseMs = 100
 const longestPauseMs = 2000
 
@@ -63,6 +64,7 @@ export class Session {
   private readonly commitTimer: NodeJS.Timeout
   private readonly second = new SharedTimer(1000)
   private failures = 0
+  private newerToldMs = -Infinity
 
   constructor(parts: SessionParts) {
     this.parts = parts
@@ -274,8 +276,16 @@ export class Session {
   private gather(position: Position, messages: readonly KafkaMessage[]): void {
     const slice = decodeSlice(position, messages, position.next as number)
     this.lastProgressMs = performance.now()
+    this.tellNewer(position, slice)
     position.next = slice.nextOffset
     if (slice.nextOffset > slice.fromOffset) this.gatherer.add(slice)
+  }
+
+  /** Loudly, but not for each: somebody has upgraded a gateway before the workers. */
+  private tellNewer({ topic, partition }: Position, { records }: StreamSlice): void {
+    if (performance.now() < this.newerToldMs + tellNewerEveryMs || !records.some(isOfNewerVersion)) return
+    this.newerToldMs = performance.now()
+    this.parts.log.error({ topic, partition }, 'records of a newer version are parked: upgrade the workers')
   }
 
   /**
@@ -343,6 +353,10 @@ export class Session {
       this.committing = false
     }
   }
+}
+
+function isOfNewerVersion(record: StreamRecord): boolean {
+  return 'deadLetter' in record && record.deadLetter.stage === 'store' && record.deadLetter.code === 'unsupported'
 }
 
 /** One timer for many that wait: a timer for each batch of each partition would be hundreds a second. */
