@@ -12,7 +12,7 @@ import { type LocalStack, startLocalStack } from '../../ops/local-stack.ts'
 
 /** Messages a second, and seconds that the shorter fleets send: more when run by hand, `SCALE_RATE=2000 SCALE_SECONDS=30 npm test -- test/scale`. */
 const rate = Number(process.env.SCALE_RATE ?? 400)
-const shortest = Number(process.env.SCALE_SECONDS ?? 10)
+const shortest = Number(process.env.SCALE_SECONDS ?? 8)
 /** Enough that each of the later partitions gets some. */
 const devices = 200
 const partitions = 4

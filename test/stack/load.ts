@@ -5,7 +5,8 @@ export interface LoadOptions {
   readonly protocol: 'mqtt' | 'http'
   /** Of a gateway or the balancer. */
   readonly port: number
-  readonly devices: number
+  /** How many to register; or a file of device,token lines of some that are. */
+  readonly devices: number | string
   /** Messages a second of all devices together, whatever the answers do. */
   readonly rate: number
   readonly seconds: number
@@ -16,7 +17,8 @@ export class Load implements AsyncDisposable {
   readonly #process: BridgeProcess
 
   constructor({ protocol, port, devices, rate, seconds }: LoadOptions, env: NodeJS.ProcessEnv) {
-    const to = [`--${protocol}`, '--url', `${protocol}://127.0.0.1:${port}`, '--devices', String(devices)]
+    const fleet = typeof devices === 'string' ? ['--csv', devices] : ['--devices', String(devices)]
+    const to = [`--${protocol}`, '--url', `${protocol}://127.0.0.1:${port}`, ...fleet]
     const pace = ['--rate', String(rate), '--duration', `${seconds}s`]
     this.#process = new BridgeProcess(['simulate', ...to, ...pace, '--json'], env)
   }
