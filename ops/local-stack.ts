@@ -29,6 +29,13 @@ export interface LocalStack extends AsyncDisposable {
   readonly workers: readonly BridgeProcess[]
   /** Where each gateway, then each worker, serves /metrics and /readyz. */
   readonly opsUrls: readonly string[]
+  /** What every process of it was given. */
+  readonly env: NodeJS.ProcessEnv
+  /** SIGTERM, then the same again on its old ports, until /readyz is 200; its exit code. As an upgrade does it. */
+  restartGateway(index: number): Promise<number | null>
+  restartWorker(index: number): Promise<number | null>
+  /** One more, and where it serves /metrics and /readyz. */
+  addWorker(): Promise<{ readonly process: BridgeProcess; readonly opsUrl: string }>
 }
 
 /** The topology of docker-compose.yml as processes of this machine, on free ports of loopback: two gateways behind HAProxy, two workers. */
@@ -42,27 +49,27 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     ...options.env,
   }
   await run(['init'], env)
+  const processes = opened.use(new AsyncDisposableStack())
   const start = async (command: string, opsPort: number, more: NodeJS.ProcessEnv = {}) => {
-    const process = opened.use(new BridgeProcess([command], { ...env, BRIDGE_OPS_PORT: String(opsPort), ...more }))
+    const process = processes.use(new BridgeProcess([command], { ...env, BRIDGE_OPS_PORT: String(opsPort), ...more }))
     await process.until(`${command}: /readyz is 200`, () => ready(opsPort))
     return process
   }
   const [mqttPort, httpPort, statsPort] = [await freePort(), await freePort(), await freePort()]
   const workerPorts = [await freePort(), await freePort()]
   const gatewayPorts = [await freeGatewayPorts(), await freeGatewayPorts()]
+  const startWorker = (port: number) => start('worker', port)
+  const startGateway = ({ mqtt, http, ops }: GatewayPorts) =>
+    start('gateway', ops, {
+      BRIDGE_MQTT_PORT: String(mqtt),
+      BRIDGE_MQTT_HOST: '127.0.0.1',
+      BRIDGE_HTTP_PORT: String(http),
+      BRIDGE_HTTP_HOST: '127.0.0.1',
+      BRIDGE_PROXY_FROM: '127.0.0.1',
+    })
   const [workers, gateways] = await Promise.all([
-    Promise.all(workerPorts.map((port) => start('worker', port))),
-    Promise.all(
-      gatewayPorts.map(({ mqtt, http, ops }) =>
-        start('gateway', ops, {
-          BRIDGE_MQTT_PORT: String(mqtt),
-          BRIDGE_MQTT_HOST: '127.0.0.1',
-          BRIDGE_HTTP_PORT: String(http),
-          BRIDGE_HTTP_HOST: '127.0.0.1',
-          BRIDGE_PROXY_FROM: '127.0.0.1',
-        }),
-      ),
-    ),
+    Promise.all(workerPorts.map(startWorker)),
+    Promise.all(gatewayPorts.map(startGateway)),
   ])
   const folder = await mkdtemp(join(tmpdir(), 'fleetbridge-haproxy-'))
   opened.defer(() => rm(folder, { recursive: true, force: true }))
@@ -83,15 +90,33 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
       startMs: 10_000,
     }),
   )
-  const parts = opened.move()
+  const held = opened.move()
   return {
+    env,
     mqttPort,
     httpPort,
     statsPort,
     gateways,
     workers,
     opsUrls: [...gatewayPorts.map(({ ops }) => ops), ...workerPorts].map((port) => `http://127.0.0.1:${port}`),
-    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+    async restartGateway(index) {
+      const code = await gateways[index]?.stop()
+      gateways[index] = await startGateway(gatewayPorts[index] as GatewayPorts)
+      return code ?? null
+    },
+    async restartWorker(index) {
+      const code = await workers[index]?.stop()
+      workers[index] = await startWorker(workerPorts[index] as number)
+      return code ?? null
+    },
+    async addWorker() {
+      const port = await freePort()
+      return { process: await startWorker(port), opsUrl: `http://127.0.0.1:${port}` }
+    },
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all([...gateways, ...workers].map((process) => process[Symbol.asyncDispose]()))
+      await held.disposeAsync()
+    },
   }
 }
 

@@ -298,7 +298,13 @@ export const Config = section({
       minimum: 1024,
       description: 'bytes that may wait for Kafka before messages are refused',
     }),
-    group: Type.String({ default: 'fleetbridge-worker', minLength: 1, description: 'consumer group of the workers' }),
+    group: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description:
+          'consumer group of the workers; absent: `<topicPrefix>-worker`, so that two fleets in one Kafka have a group each',
+      }),
+    ),
   }),
   database: section({
     url: Type.Optional(

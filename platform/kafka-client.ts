@@ -14,6 +14,9 @@ export const retryForEver: RetryOptions = {
 }
 
 export const requestTimeoutMs = 5000
+
+/** How soon producers and consumers see partitions that were added; kafkajs' own five minutes would leave them unused and unread for as long. */
+export const metadataMaxAgeMs = 5000
 const connectionTimeoutMs = 3000
 
 /** Every Kafka client of the process is made here. */

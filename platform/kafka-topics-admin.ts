@@ -73,18 +73,42 @@ async function needReplicas(
   )
 }
 
-async function waitForLeaders(admin: Admin, names: readonly string[]): Promise<void> {
-  for (const deadline = Date.now() + leadersMs; !(await haveLeaders(admin, names)); await sleep(50))
-    if (Date.now() > deadline) throw new Error(`the new topics have no leaders after ${leadersMs} ms`)
+/**
+ * Adds partitions to the telemetry topic. Gateways and workers see them within {@link metadataMaxAgeMs}; a device whose key moves goes on in its
+ * new partition, and what it sent before stays where it is.
+ * @returns how many there were
+ * @throws BridgeError BRIDGE_USAGE when there are more already, since Kafka takes none away; BRIDGE_EVENT_LOG_UNAVAILABLE when it does not answer
+ */
+export async function growTelemetry(kafka: Config['kafka'], partitions: number, log: Log): Promise<number> {
+  const { telemetry: topic } = kafkaTopics(kafka.topicPrefix)
+  return await withAdmin(kafka, log, async (admin) => {
+    const before = (await admin.fetchTopicMetadata({ topics: [topic] })).topics[0]?.partitions.length ?? 0
+    if (before > partitions)
+      throw new BridgeError(
+        'BRIDGE_USAGE',
+        `${topic} has ${before} partitions already, and Kafka takes none away: --partitions ${before} or more`,
+      )
+    if (before === partitions) return before
+    await admin.createPartitions({ topicPartitions: [{ topic, count: partitions }] })
+    await waitForLeaders(admin, [topic], partitions)
+    return before
+  })
+}
+
+async function waitForLeaders(admin: Admin, names: readonly string[], partitionsAtLeast = 1): Promise<void> {
+  for (const deadline = Date.now() + leadersMs; !(await haveLeaders(admin, names, partitionsAtLeast)); await sleep(50))
+    if (Date.now() > deadline) throw new Error(`the new topics or partitions have no leaders after ${leadersMs} ms`)
 }
 
 /** Each question may go to another broker, and one hears of a new topic later than the next. */
-async function haveLeaders(admin: Admin, names: readonly string[]): Promise<boolean> {
+async function haveLeaders(admin: Admin, names: readonly string[], partitionsAtLeast: number): Promise<boolean> {
   const existing = new Set(await admin.listTopics())
   if (!names.every((name) => existing.has(name))) return false
   try {
     const { topics } = await admin.fetchTopicMetadata({ topics: [...names] })
-    return topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))
+    return topics.every(
+      ({ partitions }) => partitions.length >= partitionsAtLeast && partitions.every(({ leader }) => leader >= 0),
+    )
   } catch (error) {
     const { type, cause } = error as { type?: string; cause?: { type?: string } }
     if (notYet.has(type ?? cause?.type ?? '')) return false

@@ -15,19 +15,20 @@ let ticksPerSecond: number | undefined
  */
 export function cpuUsOf(pid: number): number {
   const stats = readStats()
+  return microseconds(treeOf(pid, stats).reduce((sum, one) => sum + (stats.get(one)?.ticks ?? 0), 0))
+}
+
+/** The process, and all that descend from it. */
+export function treeOf(pid: number, stats: ReadonlyMap<number, Stat> = readStats()): number[] {
   const children = new Map<number, number[]>()
   for (const [child, { parent }] of stats) {
     const siblings = children.get(parent)
     if (siblings === undefined) children.set(parent, [child])
     else siblings.push(child)
   }
-  let ticks = 0
-  const open = [pid]
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    ticks += stats.get(next)?.ticks ?? 0
-    open.push(...(children.get(next) ?? []))
-  }
-  return microseconds(ticks)
+  const tree = [pid]
+  for (const next of tree) tree.push(...(children.get(next) ?? [])) // grows while it is walked
+  return tree
 }
 
 /** CPU time that the whole machine has spent working since it started, what its host took away included, in microseconds. */

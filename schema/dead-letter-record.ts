@@ -103,6 +103,8 @@ export function malformedRecord(record: {
   readonly timestampMs: number
   readonly where: string
   readonly why: string
+  /** `unsupported`: it may well be what a newer version wrote. */
+  readonly code?: 'malformed' | 'unsupported'
 }): DeadLetter {
   const key = storable(record.key) ?? ''
   const slash = key.indexOf('/')
@@ -113,7 +115,7 @@ export function malformedRecord(record: {
     source: 'mqtt',
     topic: '',
     stage: 'store',
-    code: 'malformed',
+    code: record.code ?? 'malformed',
     message: `${record.where}: ${record.why}`,
     acknowledged: true,
     ingestTimeUs: record.timestampMs * 1000,

@@ -17,3 +17,8 @@ export function kafkaTopics(prefix: string): KafkaTopics {
 export function recordKey(tenant: string, device: string): string {
   return `${tenant}/${device}`
 }
+
+/** The consumer group of the workers. Members of one group must read the same topics: its leader gives out those that it reads itself. */
+export function workerGroup({ group, topicPrefix }: { readonly group?: string; readonly topicPrefix: string }): string {
+  return group ?? `${topicPrefix}-worker`
+}

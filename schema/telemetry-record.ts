@@ -37,6 +37,9 @@ export const recordLimits = {
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const tenantName = /^[a-z0-9-]{1,63}$/
 
+/** The fault of a record whose `v` this version does not read. Nothing is wrong with it: who comes later can. */
+export const newerRecord = 'v is above 1: a newer version wrote it; upgrade the workers'
+
 /**
  * Reads a record of the telemetry topic, by whomever it was written. Fields that are not known are left alone.
  * @returns the event, or what is wrong with the record
@@ -56,7 +59,7 @@ export function decodeTelemetry(key: Buffer | null, value: Buffer | null): Telem
 
 function faultOfEvent(event: Record<keyof TelemetryEvent, unknown>, key: Buffer | null): string | undefined {
   const { v, id, tenant, device, gateway, source, codec, ingestTimeUs, readings } = event
-  if (v !== 1) return 'v is not 1'
+  if (v !== 1) return Number.isSafeInteger(v) && (v as number) > 1 ? newerRecord : 'v is not 1'
   if (typeof id !== 'string' || !uuid.test(id)) return 'id is not a UUID'
   if (typeof tenant !== 'string' || !tenantName.test(tenant)) return 'tenant is not a tenant name'
   if (!isText(device, recordLimits.deviceBytes)) return 'device is not a device id'

@@ -1,6 +1,6 @@
 import type { Admin } from 'kafkajs'
 import { topicRetentionMs } from '#platform/kafka-retention.ts'
-import { kafkaTopics } from '#schema/kafka-topics.ts'
+import { kafkaTopics, workerGroup } from '#schema/kafka-topics.ts'
 import { type Check, type Finding, fail, ok, warn } from './check.ts'
 
 /** How much of the retention lies unread before our group: past it, records are deleted that never became rows. */
@@ -9,15 +9,14 @@ export const unread: Check = {
   async run({ config, kafka, now }) {
     if (config.kafka.brokers === undefined) return [ok('not used: no KAFKA_BROKERS')]
     const admin = await kafka()
+    const group = workerGroup(config.kafka)
     const { telemetry, deadLetter } = kafkaTopics(config.kafka.topicPrefix)
     const existing = new Set(await admin.listTopics())
     const topics = [telemetry, deadLetter].filter((topic) => existing.has(topic))
     if (topics.length === 0) return [ok('no topics yet')]
-    const committed = await admin.fetchOffsets({ groupId: config.kafka.group, topics })
+    const committed = await admin.fetchOffsets({ groupId: group, topics })
     return await Promise.all(
-      committed.map(({ topic, partitions }) =>
-        look(admin, { topic, group: config.kafka.group, partitions, now: now() }),
-      ),
+      committed.map(({ topic, partitions }) => look(admin, { topic, group, partitions, now: now() })),
     )
   },
 }

@@ -27,7 +27,7 @@ export function distributedConfig(command: 'gateway' | 'worker'): { config: Conf
  */
 export async function needSchema(databaseUrl: string, log: Log): Promise<void> {
   try {
-    await checkSchema(databaseUrl)
+    await checkSchema(databaseUrl, log)
   } catch (error) {
     if (error instanceof BridgeError) throw error
     log.warn(

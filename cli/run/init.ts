@@ -1,12 +1,14 @@
 import { loadConfig } from '#platform/config.ts'
 import { BridgeError } from '#platform/errors.ts'
-import { createTopics } from '#platform/kafka-topics-admin.ts'
+import { metadataMaxAgeMs } from '#platform/kafka-client.ts'
+import { createTopics, growTelemetry } from '#platform/kafka-topics-admin.ts'
 import { createLog } from '#platform/log.ts'
 import { checkSchema, migrate } from '#platform/migrate.ts'
+import type { InitFlags } from '../init.ts'
 import { findInstance, withoutPassword } from '../instance.ts'
 import { print, printJson } from '../output.ts'
 
-export async function init({ requireReplicas, json }: { requireReplicas?: number; json?: true }): Promise<void> {
+export async function init({ requireReplicas, partitions, json }: InitFlags): Promise<void> {
   const config = loadConfig(process.env)
   const log = createLog('fleetbridge', 'warn') // what was done is printed below
   const databaseUrl = config.database.url ?? findInstance(config.dataDir)?.databaseUrl
@@ -18,14 +20,22 @@ export async function init({ requireReplicas, json }: { requireReplicas?: number
     )
   if (requireReplicas !== undefined && brokers === undefined)
     throw new BridgeError('BRIDGE_USAGE', '--require-replicas is about Kafka: set KAFKA_BROKERS')
+  if (partitions !== undefined && brokers === undefined)
+    throw new BridgeError('BRIDGE_USAGE', '--partitions is for the topic in Kafka: set KAFKA_BROKERS')
   const migrations =
     databaseUrl === undefined ? undefined : await migrated(databaseUrl, () => migrate(databaseUrl, log))
-  const topics = brokers === undefined ? undefined : await createTopics(config.kafka, log, requireReplicas)
+  const kafka = { ...config.kafka, partitions: partitions ?? config.kafka.partitions }
+  const topics = brokers === undefined ? undefined : await createTopics(kafka, log, requireReplicas)
+  const partitionsBefore = partitions === undefined ? undefined : await growTelemetry(kafka, partitions, log)
   if (json)
     return await printJson({
       database: databaseUrl === undefined ? null : withoutPassword(databaseUrl),
       migrations: migrations ?? null,
       topics: topics ?? null,
+      partitions:
+        partitions === undefined || partitionsBefore === undefined
+          ? null
+          : { before: partitionsBefore, now: partitions },
     })
   if (databaseUrl !== undefined)
     await print(
@@ -34,6 +44,12 @@ export async function init({ requireReplicas, json }: { requireReplicas?: number
   else await print('no DATABASE_URL: "fleetbridge up" makes the tables of its own Postgres')
   if (topics !== undefined)
     await print(`${brokers}: ${topics.length === 0 ? 'the topics were there' : `made ${topics.join(', ')}`}`)
+  if (partitions !== undefined && partitionsBefore !== undefined)
+    await print(
+      partitionsBefore === partitions
+        ? `the telemetry topic has ${partitions} partitions`
+        : `the telemetry topic had ${partitionsBefore} partitions and has ${partitions} now; gateways and workers use them within ${metadataMaxAgeMs / 1000} s`,
+    )
 }
 
 /** @returns how many migrations were pending */

@@ -2,6 +2,7 @@ import { changedSettings } from '#platform/config.ts'
 import { createLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
+import { workerGroup } from '#schema/kafka-topics.ts'
 import { startWorker, type Worker } from '#worker/worker.ts'
 import { opsPort, reachableHost } from '../addresses.ts'
 import { print } from '../output.ts'
@@ -27,7 +28,7 @@ export async function worker(): Promise<void> {
     running = parts.add('worker', await startWorker(config, { log, metrics }))
     parts.started()
     await print(
-      `fleetbridge worker ${version}: ops http://${reachableHost(config.ops.host)}:${ops.port} group ${config.kafka.group}`,
+      `fleetbridge worker ${version}: ops http://${reachableHost(config.ops.host)}:${ops.port} group ${workerGroup(config.kafka)}`,
     )
   } catch (error) {
     await parts.closeAll()

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Kafka, Message, Producer } from 'kafkajs'
-import { requestTimeoutMs, retryForEver } from '#platform/kafka-client.ts'
+import { metadataMaxAgeMs, requestTimeoutMs, retryForEver } from '#platform/kafka-client.ts'
 import type { Log } from '#platform/log.ts'
 import type { TopicLayout } from './partitioner.ts'
 
@@ -98,6 +98,7 @@ export class IdempotentProducer {
         idempotent: true,
         maxInFlightRequests: 1,
         allowAutoTopicCreation: false,
+        metadataMaxAge: metadataMaxAgeMs,
         retry: retryForEver,
         createPartitioner: () => (args) => {
           // The loop of retries inside kafkajs can't be called off; this is where it comes by before it writes, and a TypeError ends it.

@@ -1,3 +1,4 @@
+-- Programs since 0000_first run on this.
 -- Made by drizzle-kit from schema/tables.ts, then completed by hand: PARTITION BY, fillfactors, and everything below "By hand".
 -- Ranges of "reading" are made by the worker (worker/store/partitions.ts), since their width follows the retention.
 CREATE TABLE "credential" (

@@ -1,3 +1,5 @@
+-- Programs since 0001_security run on this.
+-- Older ones would let an operator's credential publish as a device.
 CREATE TABLE "admin_token" (
 	"id" uuid PRIMARY KEY DEFAULT gen_random_uuid() NOT NULL,
 	"name" text NOT NULL,

@@ -10,6 +10,8 @@ import { type ServerProcess, startServerProcess } from './server-process.ts'
 export interface PostgresServer extends ServerProcess {
   readonly url: string
   readonly port: number
+  /** Folder of the cluster; to be copied while the server is stopped. */
+  readonly dataPath: string
 }
 
 /**
@@ -55,7 +57,7 @@ export async function startPostgres(
     if (options.dir === undefined) for (const path of [dataPath, dir]) await rm(path, { recursive: true, force: true })
   }
   return Object.defineProperties(
-    { ...server, url, port, close, [Symbol.asyncDispose]: close },
+    { ...server, url, port, dataPath, close, [Symbol.asyncDispose]: close },
     { pid: { get: () => server.pid } },
   )
 }

@@ -121,7 +121,8 @@ export function startConsumer(options: ConsumerOptions): Consumer {
         await refreshBounds(session, admin)
         if (rounds % roundsPerRetention === 0)
           unreadRatio = await unreadRetention(session.positions.all, admin, Date.now())
-        if (++rounds % roundsPerCheck === 0 && (await isAnotherLog(session))) await session.resync()
+        const again = (++rounds % roundsPerCheck === 0 && (await isAnotherLog(session))) || (await wentBack(session))
+        if (again) await session.resync()
       } catch {
         continue // Kafka is away: nobody reads anything then
       }
@@ -136,6 +137,25 @@ export function startConsumer(options: ConsumerOptions): Consumer {
     if (changed !== undefined)
       log.error({ topic: changed.topic }, 'the topic was made again: reading it from its beginning')
     return changed !== undefined
+  }
+
+  /**
+   * A database that was restored, or a standby that lacks the last commits, knows less than was committed. The next write would be fenced; in a
+   * quiet night there is none.
+   */
+  async function wentBack({ positions, isBusy }: Session): Promise<boolean> {
+    if (isBusy) return false
+    for (const [stream, members] of Map.groupBy(positions.running, (position) => position.stream)) {
+      const partitions = members.map(({ partition }) => partition)
+      const found = await store.offsets(stream, partitions)
+      const behind = members.find(({ partition, stored, low }) => (found.get(partition) ?? low) < stored)
+      if (behind === undefined) continue
+      const { topic, partition, stored } = behind
+      const fields = { topic, partition, stored, found: found.get(partition) }
+      log.warn(fields, 'the database went back to an earlier state: reading again from its offsets')
+      return true
+    }
+    return false
   }
 
   /** kafkajs has been seen to stop fetching after a rebalance without a word. */

@@ -2,7 +2,7 @@ import type { KafkaMessage } from 'kafkajs'
 import { uuidV7 } from '#platform/uuid-v7.ts'
 import type { DeadLetter } from '#schema/dead-letter.ts'
 import { decodeDeadLetter, malformedRecord } from '#schema/dead-letter-record.ts'
-import { decodeTelemetry } from '#schema/telemetry-record.ts'
+import { decodeTelemetry, newerRecord } from '#schema/telemetry-record.ts'
 import type { StreamRecord, StreamSlice } from '../store/stream-slice.ts'
 
 /** A partition of one of our topics. */
@@ -51,5 +51,6 @@ function parked({ topic, partition }: PartitionName, offset: number, message: Ka
     timestampMs: Math.max(0, Number(timestamp)) || Date.now(),
     where: `${topic} partition ${partition} offset ${offset}`,
     why,
+    code: why === newerRecord ? 'unsupported' : 'malformed',
   })
 }

@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs'
 import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
-import { createKafka, retryForEver } from '#platform/kafka-client.ts'
+import { createKafka, metadataMaxAgeMs, retryForEver } from '#platform/kafka-client.ts'
 import { checkTopics } from '#platform/kafka-topics-admin.ts'
 import type { Log } from '#platform/log.ts'
-import { kafkaTopics } from '#schema/kafka-topics.ts'
+import { kafkaTopics, workerGroup } from '#schema/kafka-topics.ts'
 import type { Store } from '../store/store.ts'
-import type { StreamSlice } from '../store/stream-slice.ts'
+import type { StreamRecord, StreamSlice } from '../store/stream-slice.ts'
 import { decodeSlice } from './decode-slice.ts'
 import { Gatherer } from './gatherer.ts'
 import { byTopic, type Position, Positions } from './positions.ts'
@@ -27,12 +27,12 @@ const sessionTimeoutMs = 6000
 const rebalanceTimeoutMs = 8000
 const heartbeatIntervalMs = 2000
 const maxWaitMs = 250
-const metadataMaxAgeMs = 60_000
 /** More partitions than that wait for their turn. */
 const concurrency = 64
 const chunkRecords = 1000
 const commitEveryMs = 1000
 const leaveMs = 5000
+const tellNewerEveryMs = 60_000
 const firstPauseMs = 100
 const longestPauseMs = 2000
 
@@ -64,11 +64,12 @@ export class Session {
   private readonly commitTimer: NodeJS.Timeout
   private readonly second = new SharedTimer(1000)
   private failures = 0
+  private newerToldMs = -Infinity
 
   constructor(parts: SessionParts) {
     this.parts = parts
     this.consumer = createKafka(parts.kafka.brokers ?? [], 'fleetbridge-worker', parts.log).consumer({
-      groupId: parts.kafka.group,
+      groupId: workerGroup(parts.kafka),
       sessionTimeout: sessionTimeoutMs,
       rebalanceTimeout: rebalanceTimeoutMs,
       heartbeatInterval: heartbeatIntervalMs,
@@ -196,13 +197,8 @@ export class Session {
     const found: Position[] = []
     for (const [topic, members] of Map.groupBy(positions, (position) => position.topic)) {
       const stream = streams.get(topic) ?? topic
-      const [bounds, stored] = await Promise.all([
-        admin.bounds(topic),
-        store.offsets(
-          stream,
-          members.map(({ partition }) => partition),
-        ),
-      ])
+      const partitions = members.map(({ partition }) => partition)
+      const [bounds, stored] = await Promise.all([admin.bounds(topic, partitions), store.offsets(stream, partitions)])
       for (const position of members) {
         const { low, high } = bounds.get(position.partition) ?? { low: 0, high: 0 }
         const next = stored.get(position.partition)
@@ -280,8 +276,16 @@ export class Session {
   private gather(position: Position, messages: readonly KafkaMessage[]): void {
     const slice = decodeSlice(position, messages, position.next as number)
     this.lastProgressMs = performance.now()
+    this.tellNewer(position, slice)
     position.next = slice.nextOffset
     if (slice.nextOffset > slice.fromOffset) this.gatherer.add(slice)
+  }
+
+  /** Loudly, but not for each: somebody has upgraded a gateway before the workers. */
+  private tellNewer({ topic, partition }: Position, { records }: StreamSlice): void {
+    if (performance.now() < this.newerToldMs + tellNewerEveryMs || !records.some(isOfNewerVersion)) return
+    this.newerToldMs = performance.now()
+    this.parts.log.error({ topic, partition }, 'records of a newer version are parked: upgrade the workers')
   }
 
   /**
@@ -349,6 +353,10 @@ export class Session {
       this.committing = false
     }
   }
+}
+
+function isOfNewerVersion(record: StreamRecord): boolean {
+  return 'deadLetter' in record && record.deadLetter.stage === 'store' && record.deadLetter.code === 'unsupported'
 }
 
 /** One timer for many that wait: a timer for each batch of each partition would be hundreds a second. */

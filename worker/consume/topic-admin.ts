@@ -22,10 +22,15 @@ export class TopicAdmin {
     this.log = log
   }
 
-  /** @returns for each partition the first offset in the log and the one after the last */
-  async bounds(topic: string): Promise<ReadonlyMap<number, Bounds>> {
-    const offsets = await this.ask((admin) => admin.fetchTopicOffsets(topic))
-    return new Map(offsets.map(({ partition, low, high }) => [partition, { low: Number(low), high: Number(high) }]))
+  /**
+   * @param partitions those that the answer must have: a client that does not know one of them is older than it, and is replaced
+   * @returns for each partition the first offset in the log and the one after the last
+   */
+  async bounds(topic: string, partitions: readonly number[] = []): Promise<ReadonlyMap<number, Bounds>> {
+    const known = await this.#bounds(topic)
+    if (partitions.every((partition) => known.has(partition))) return known
+    await this.close()
+    return await this.#bounds(topic)
   }
 
   /** @returns for each partition the offset of the first record that is not older, or the one after the last */
@@ -43,6 +48,11 @@ export class TopicAdmin {
     const { admin } = this
     this.admin = undefined
     if (admin !== undefined) await disconnect(admin)
+  }
+
+  async #bounds(topic: string): Promise<ReadonlyMap<number, Bounds>> {
+    const offsets = await this.ask((admin) => admin.fetchTopicOffsets(topic))
+    return new Map(offsets.map(({ partition, low, high }) => [partition, { low: Number(low), high: Number(high) }]))
   }
 
   private async ask<Answer>(question: (admin: Admin) => Promise<Answer>): Promise<Answer> {

@@ -8,8 +8,17 @@ const idleInTransactionMs = 15_000
 /** For a connection that died without a word; later than the server's own limit. */
 const queryTimeoutMs = 45_000
 
+export interface PoolOptions {
+  readonly databaseUrl: string
+  readonly poolSize: number
+  readonly log: Log
+  /** A connection was made to another server, or to one that was started again, than the connection before: what we remember of it may be wrong. */
+  readonly onOtherServer: () => void
+}
+
 /** A pool whose connections pipeline: queries that do not wait for each other's result share a round trip. */
-export function createPool(databaseUrl: string, poolSize: number, log: Log): pg.Pool {
+export function createPool({ databaseUrl, poolSize, log, onOtherServer }: PoolOptions): pg.Pool {
+  let known: string | undefined
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: poolSize,
@@ -21,17 +30,26 @@ export function createPool(databaseUrl: string, poolSize: number, log: Log): pg.
     idle_in_transaction_session_timeout: idleInTransactionMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
-    onConnect: prepareSession,
+    onConnect: async (client) => {
+      const server = await prepareSession(client)
+      if (known !== undefined && server !== known) onOtherServer()
+      known = server
+    },
   })
   pool.on('error', (error) => log.warn({ err: error }, 'an idle database connection was lost'))
   return pool
 }
 
-async function prepareSession(client: pg.ClientBase): Promise<void> {
+/** @returns what tells this run of this server from others */
+async function prepareSession(client: pg.ClientBase): Promise<string> {
   // A connection that breaks while we hold it tells its queries; without a listener it would end the process as well.
   client.on('error', () => {})
   // An acknowledgement means durable, whatever was set for the role or the database; stronger settings than "on" stay.
   await client.query(
     `select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') in ('off', 'local')`,
   )
+  const { rows } = await client.query<{ server: string }>(
+    `select concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time()) as server`,
+  )
+  return rows[0]?.server ?? ''
 }

@@ -27,7 +27,7 @@ async function ranges(): Promise<string[]> {
 
 async function withPartitions(width: RangeWidth, use: (partitions: Partitions) => Promise<void>): Promise<number> {
   let made = 0
-  const pool = createPool(database.url, 2, silentLog)
+  const pool = createPool({ databaseUrl: database.url, poolSize: 2, log: silentLog, onOtherServer: () => {} })
   const partitions = await startPartitions({ pool, width, log: silentLog, onMade: () => made++ })
   try {
     await use(partitions)

@@ -19,7 +19,7 @@ const days = async () =>
   ).map(({ table }) => table.slice('recent_message_'.length))
 
 it('makes the days ahead, drops those past the keeping, and is safe beside another', async () => {
-  const pool = createPool(database.url, 3, silentLog)
+  const pool = createPool({ databaseUrl: database.url, poolSize: 3, log: silentLog, onOtherServer: () => {} })
   let nowMs = Date.UTC(2026, 0, 31, 23)
   const options = { pool, keepDays: 2, log: silentLog, now: () => nowMs }
   const one = await startRecentDays(options)

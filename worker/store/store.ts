@@ -63,7 +63,9 @@ export async function startStore({
   const counters = registerMetrics(metrics)
   const keepMs = retentionMs(retention)
   const retentionUs = keepMs === undefined ? undefined : keepMs * 1000
-  const pool = createPool(databaseUrl, poolSize, log)
+  const cache = new NameCache()
+  // A restored database, or a standby that lacks the last commits, may have given the numbers that we remember to others.
+  const pool = createPool({ databaseUrl, poolSize, log, onOtherServer: () => cache.clear() })
   await using opened = new AsyncDisposableStack()
   opened.defer(() => pool.end())
   const partitions = opened.use(
@@ -71,7 +73,7 @@ export async function startStore({
   )
   const recentDays = opened.use(await startRecentDays({ pool, keepDays: Number.parseInt(recentMessages, 10), log }))
   opened.use(startOldDeadLetters(pool, retentionMs(deadLetters), log))
-  const tools: TransactionTools = { cache: new NameCache(), partitions }
+  const tools: TransactionTools = { cache, partitions }
   let careful = 0
   let inHand = 0
   let idle: (() => void) | undefined
@@ -104,7 +106,7 @@ export async function startStore({
       } catch (error) {
         if (attempts === maxAttempts) throw error
         if (isMissingPartition(error)) await Promise.all([partitions.refresh(), recentDays.refresh()])
-        else if (isDanglingName(error)) tools.cache.clear()
+        else if (isDanglingName(error)) cache.clear()
         else if (!carefully && isRefusedRow(error)) careful = carefulBatches
         else if (isTransient(error) || error instanceof TooManyConflicts) await pause(attempts)
         else throw error

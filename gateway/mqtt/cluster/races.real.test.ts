@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { RawClient } from '../testing/raw-client.ts'
-import { startingSeed, seededRandom } from '../testing/seeded.ts'
+import { seededRandom, startingSeed } from '../testing/seeded.ts'
 import { acknowledge, command, persistent, subscribe, TestCluster, texts } from './cluster.fixture.ts'
 
 let cluster: TestCluster
