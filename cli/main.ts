@@ -2,8 +2,10 @@ import { Socket } from 'node:net'
 import { Command, CommanderError } from 'commander'
 import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createAuditCommand } from './audit.ts'
+import { createCodecsCommand } from './codecs.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDeadLettersCommand } from './dead-letters.ts'
+import { createDecodeCommand } from './decode.ts'
 import { createDevicesCommand } from './devices.ts'
 import { createDoctorCommand } from './doctor.ts'
 import { reportError } from './failure.ts'
@@ -42,6 +44,8 @@ for (const command of [
   createAdminTokensCommand(),
   createLimitsCommand(),
   createDeadLettersCommand(),
+  createDecodeCommand(),
+  createCodecsCommand(),
   createSimulateCommand().addHelpText(
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',
