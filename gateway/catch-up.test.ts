@@ -8,6 +8,7 @@ import { catchesUp } from './catch-up.ts'
 import { type Envelope, Lane } from './envelope.ts'
 import type { EventLog } from './event-log/event-log.ts'
 import type { Charge, Ingress } from './ingress.ts'
+import { createLimitBooks } from './limit-books.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
 import { createPipeline } from './pipeline.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
@@ -34,6 +35,7 @@ async function start(limits: Parameters<typeof policyOf>[0]) {
     normalizer: createNormalizer({ retentionMs: undefined, authenticator }),
     eventLog,
     accounts: createAccounts(createMetrics('test')),
+    limitBooks: createLimitBooks({ metrics: createMetrics('test'), log: silentLog }),
     log: silentLog,
     catchesUp: catchesUp(limitsOf(limits)),
   })
