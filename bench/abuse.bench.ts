@@ -79,7 +79,9 @@ async function flood(csv: string): Promise<void> {
   )
 }
 
-const closedForLimit = () => counter('fleetbridge_mqtt_closed_total{reason="rate_limited"}')
+function closedForLimit(): Promise<number> {
+  return counter('fleetbridge_mqtt_closed_total{reason="rate_limited"}')
+}
 
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] as number
