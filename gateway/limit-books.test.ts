@@ -47,14 +47,14 @@ interface Sent extends Envelope {
 }
 
 /** @param holdMs 0: not held at its own limit; undefined: neither there nor at one that others share */
-function message(device: string, lane?: Lane, holdMs?: number): Sent {
+function message(device: string, lane?: Lane, holdMs?: number, tenant = 'default'): Sent {
   const arrivedAtMs = performance.now()
   let settle: (verdict: Verdict) => void = () => {}
   const verdict = new Promise<Verdict>((resolve) => (settle = resolve))
   return {
     ingress: {
       principal: {
-        tenant: 'default',
+        tenant,
         device,
         fleet: false,
         operator: false,
@@ -92,6 +92,17 @@ describe('a limit that others share', () => {
     )
     expect(performance.now() - startedMs).toBeGreaterThan(1800)
     expect(lane.closed).toBe(false)
+  })
+
+  it('may be one of the whole installation, over all tenants', async () => {
+    const { pipeline, metrics } = await rig({ all: '2:1' })
+    const lanes = [new Lane(), new Lane()]
+    const sent = Array.from({ length: 6 }, (_, n) => message('esp32', lanes[n % 2], 200, `t-${n % 2}`))
+    const startedMs = performance.now()
+    for (const one of sent) pipeline.push(one)
+    for (const { verdict } of sent) expect(await verdict).toEqual({ kind: 'stored' })
+    expect(performance.now() - startedMs).toBeGreaterThan(1800)
+    expect(await metrics.registry.metrics()).toContain('fleetbridge_limit_asked_total{limit="all"} 6')
   })
 
   it('is not the time of a hold of its own, which begins anew after it', async () => {
