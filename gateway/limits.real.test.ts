@@ -127,6 +127,21 @@ describe('an override is felt within 2 s on every gateway', () => {
   })
 })
 
+it('a limit of the whole installation is one for all tenants and gateways', async () => {
+  const windows = `${10 + (Date.now() % 7)}:${3600 + (Date.now() % 1000)}` // nobody else's bucket in the tests' Redis
+  const limited = [await aGateway(databaseUrl, { BRIDGE_LIMITS_ALL: windows })]
+  limited.push(await aGateway(databaseUrl, { BRIDGE_LIMITS_ALL: windows }))
+  const senders = [await aDevice(), await aDevice()]
+  await Promise.all(limited.map((gateway) => gateway.credentialsRefreshed()))
+  const answers = []
+  for (let n = 0; n < 40; n++)
+    answers.push(await post(limited[n % 2] as Gateway, senders[(n >> 1) % 2]?.token as string))
+  const passed = answers.filter(({ status }) => status === 202).length
+  expect(passed).toBeLessThanOrEqual(Number.parseInt(windows, 10) + 1)
+  expect(passed).toBeGreaterThan(0)
+  expect(answers.at(-1)).toMatchObject({ status: 429, body: { limit: 'all' } })
+})
+
 it('Postgres away changes nothing', async () => {
   const { tenant, device, token } = await aDevice()
   await setLimit(client, by, { tenant, device }, { setting: 'device', windows: '77:1' })

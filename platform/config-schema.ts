@@ -216,6 +216,9 @@ export const Config = section({
     tenant: limit('none', 'messages of one tenant'),
     tenantReadings: limit('none', 'readings of one tenant'),
     tenantBytes: limit('none', 'bytes of one tenant'),
+    all: limit('none', 'messages of the whole installation'),
+    allReadings: limit('none', 'readings of the whole installation'),
+    allBytes: limit('none', 'bytes of the whole installation'),
     catchUpDevice: limit(
       '100:1',
       'messages of one device whose readings are all older than 10 min; all three none: they count like others',

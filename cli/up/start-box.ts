@@ -90,6 +90,9 @@ function limitLine({ rateLimiter, config: { limits } }: StartFacts): string {
     ['tenant', limits.tenant],
     ['tenant readings', limits.tenantReadings],
     ['tenant bytes', limits.tenantBytes],
+    ['all', limits.all],
+    ['all readings', limits.allReadings],
+    ['all bytes', limits.allBytes],
   ]
   const set = named.filter(([, limit]) => limit !== 'none').map(([name, limit]) => `${name} ${inWords(limit)}`)
   const where = rateLimiter === 'redis' ? 'in Redis' : 'in this process'

@@ -260,6 +260,7 @@ describe('requests', () => {
     ['no windows', 'POST', '/limits', { setting: 'device', windows: '1:0' }, '100:1,2000:60'],
     ['device and type', 'POST', '/limits', { setting: 'device', windows: '1:1', device: 'a', type: 'b' }, 'not both'],
     ['a tenant limit of a type', 'DELETE', '/limits?setting=tenantBytes&type=pump', undefined, 'whole tenant'],
+    ['a limit of all', 'POST', '/limits', { setting: 'allBytes', windows: '1:1' }, 'in the configuration alone'],
     ['nine windows', 'POST', '/limits', { setting: 'device', windows: Array(9).fill('1:1').join() }, 'at most 8'],
   ])('400: %s', async (_what, method, path, body, word) => {
     const answer = await ask(method, path, ownToken, body)

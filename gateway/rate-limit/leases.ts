@@ -78,7 +78,7 @@ export class Leases {
         }
         if (amount <= lease.burst) lease[this.#greedy[part] === true ? 'greedy' : 'modest'] += amount
         if (lease.shares === undefined) continue
-        const asker = askerOf(cost)
+        const asker = askerOf(cost, lease.rule.owner)
         lease.shares.spent(asker, amount) // so that the asker's next cost of this call is judged by what this one will have spent
         promised.push({ lease, asker, amount })
       }
@@ -98,7 +98,7 @@ export class Leases {
         const amount = this.#amounts[part] as number
         lease.hand += amount
         lease.used = Math.max(lease.used, lease.hand)
-        lease.shared(askerOf(cost), -amount)
+        lease.shared(askerOf(cost, lease.rule.owner), -amount)
         this.#keep(lease)
       }
     }
@@ -150,13 +150,13 @@ export class Leases {
 
   /** Spends, if all that it touches agree; refuses, if it is known that one will not; or tells that Redis has to be asked. */
   #judge(cost: Cost, count: number, call: number, nowMs: number): 'spent' | 'ask' | Wait {
-    const asker = askerOf(cost)
     let isCovered = true
     let longestMs = 0
     let limit: LimitName = 'device'
     for (let part = 0; part < count; part++) {
       const lease = this.#touched[part] as Lease
       const amount = this.#amounts[part] as number
+      const asker = askerOf(cost, lease.rule.owner)
       const isGreedy = lease.isGreedy(asker, amount, nowMs, this.#options.gateways())
       this.#greedy[part] = isGreedy
       if (lease.call === call)
@@ -182,7 +182,7 @@ export class Leases {
       const lease = this.#touched[part] as Lease
       const amount = this.#amounts[part] as number
       lease.spend(amount, nowMs)
-      lease.shared(askerOf(cost), amount)
+      lease.shared(askerOf(cost, lease.rule.owner), amount)
       if (lease.wanted(lease.hand, nowMs) > 0 && nowMs >= lease.quietUntilMs) this.#tend(lease)
     }
   }
@@ -222,12 +222,12 @@ export class Leases {
   /** Spends what was granted, all or none. */
   #settle(cost: Cost, nowMs: number): Wait | undefined {
     const count = this.#touch(cost, nowMs)
-    const asker = askerOf(cost)
     let longestMs = 0
     let limit: LimitName = 'device'
     for (let part = 0; part < count; part++) {
       const lease = this.#touched[part] as Lease
       const amount = this.#amounts[part] as number
+      const asker = askerOf(cost, lease.rule.owner)
       const isGreedy = lease.isGreedy(asker, amount, nowMs, this.#options.gateways())
       // A greedy one may not spend what was granted to the modest.
       if (lease.hand >= amount && lease.waitMs(amount, isGreedy) === 0) continue

@@ -3,6 +3,9 @@ import type { LimitPolicy } from './limit-policy.ts'
 import { limitsByName, type Owner, type Rule, rulesOf, windowsOf } from './limits.ts'
 import type { LimitName } from './rate-limiter.ts'
 
+/** What may be set for a part of the installation. */
+const overridable = limitsByName.filter(([, , owner]) => owner !== 'all')
+
 /** A row of `limit_override`. */
 export interface LimitOverrideRow {
   readonly tenant: string
@@ -81,7 +84,7 @@ export class LimitOverrides implements LimitPolicy {
     const unknown = new Set<string>()
     const tenants = new Map<string, TenantOverrides>()
     for (const { tenant, deviceType, device, setting, windows } of rows) {
-      if (!isSetting(setting) || !areWindows(windows)) {
+      if (!isOverridable(setting) || !areWindows(windows)) {
         unknown.add(`${setting}=${windows}`)
         continue
       }
@@ -173,6 +176,10 @@ export class LimitOverrides implements LimitPolicy {
     this.#rules.set(key, rules)
     return rules
   }
+}
+
+function isOverridable(name: string): name is LimitSetting {
+  return overridable.some(([setting]) => setting === name)
 }
 
 export function isSetting(name: string): name is LimitSetting {

@@ -2,8 +2,9 @@ import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
 import type { Cost, LimitName } from './rate-limiter.ts'
 
-export type Owner = 'device' | 'fleet' | 'tenant'
-export const owners = ['device', 'fleet', 'tenant'] as const satisfies readonly Owner[]
+/** `all` is the whole installation. */
+export type Owner = 'device' | 'fleet' | 'tenant' | 'all'
+export const owners = ['device', 'fleet', 'tenant', 'all'] as const satisfies readonly Owner[]
 
 /** What a window counts; `catchUp` are messages of a backlog, which no other window counts. */
 export type Quantity = 'messages' | 'readings' | 'bytes' | 'catchUp'
@@ -27,6 +28,9 @@ export const limitsByName = [
   ['tenant', 'tenant', 'tenant', 'messages'],
   ['tenantReadings', 'tenant_readings', 'tenant', 'readings'],
   ['tenantBytes', 'tenant_bytes', 'tenant', 'bytes'],
+  ['all', 'all', 'all', 'messages'],
+  ['allReadings', 'all_readings', 'all', 'readings'],
+  ['allBytes', 'all_bytes', 'all', 'bytes'],
   ['catchUpDevice', 'catch_up_device', 'device', 'catchUp'],
   ['catchUpFleet', 'catch_up_fleet', 'fleet', 'catchUp'],
   ['catchUpTenant', 'catch_up_tenant', 'tenant', 'catchUp'],
@@ -39,7 +43,7 @@ export function rulesOf(limits: Config['limits']): readonly Rule[] {
   )
 }
 
-/** Who of this kind pays; undefined when the cost asks nothing of it. A tenant's own buckets have an empty name. */
+/** Who of this kind pays; undefined when the cost asks nothing of it. Those of a tenant and of all have an empty name. */
 export function payerOf(owner: Owner, cost: Cost): string | undefined {
   if (owner === 'device') return cost.device
   if (cost.deviceOnly === true) return undefined

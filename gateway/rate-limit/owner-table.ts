@@ -50,7 +50,8 @@ export class OwnerTable<Kind extends Bucket> {
   }
 
   /** The owner's buckets; undefined when no window holds for it. */
-  of(tenant: string, payer: string, nowMs: number): readonly Kind[] | undefined {
+  of(named: string, payer: string, nowMs: number): readonly Kind[] | undefined {
+    const tenant = this.#tenantOf(named)
     const rules = this.#policy.rulesOf(this.owner, tenant, payer)
     if (rules.length === 0) return undefined
     const owned = this.#byTenant.get(tenant)?.get(payer) ?? this.#create(tenant, payer, rules, nowMs)
@@ -64,7 +65,8 @@ export class OwnerTable<Kind extends Bucket> {
   }
 
   /** The same for who only wants to look: it leaves no trace. */
-  peek(tenant: string, payer: string, nowMs: number): readonly Kind[] {
+  peek(named: string, payer: string, nowMs: number): readonly Kind[] {
+    const tenant = this.#tenantOf(named)
     const rules = this.#policy.rulesOf(this.owner, tenant, payer)
     const owned = this.#byTenant.get(tenant)?.get(payer)
     return rules.map(
@@ -93,6 +95,11 @@ export class OwnerTable<Kind extends Bucket> {
       left--
     }
     this.#hand = left > 0 ? undefined : owned
+  }
+
+  /** What all tenants share belongs to none. */
+  #tenantOf(named: string): string {
+    return this.owner === 'all' ? '' : named
   }
 
   /** A window that is the same as before goes on as it stands; a new one begins full. */

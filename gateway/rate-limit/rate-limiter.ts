@@ -18,7 +18,7 @@ export interface Cost {
 
 /** Whose limit said no; the quantity follows after `_`, messages have none. Those of a backlog begin with `catch_up`. */
 export type LimitName =
-  | `${'device' | 'fleet' | 'tenant'}${'' | '_readings' | '_bytes'}`
+  | `${'device' | 'fleet' | 'tenant' | 'all'}${'' | '_readings' | '_bytes'}`
   | `catch_up_${'device' | 'fleet' | 'tenant'}`
 
 export interface Wait {

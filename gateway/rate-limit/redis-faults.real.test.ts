@@ -8,6 +8,7 @@ import { type RedisServer, startRedis } from '#test/servers/redis.ts'
 import { createAccounts } from '../accounts.ts'
 import { type Envelope, Lane } from '../envelope.ts'
 import type { EventLog } from '../event-log/event-log.ts'
+import { createLimitBooks } from '../limit-books.ts'
 import { createNormalizer } from '../normalize/create-normalizer.ts'
 import { createPipeline, type RunningPipeline } from '../pipeline.ts'
 import type { Verdict } from '../verdict.ts'
@@ -123,6 +124,7 @@ it.each(Object.keys(faults))('%s under load: acknowledgements go on, and the cou
     normalizer: createNormalizer({ retentionMs: undefined, authenticator: { admitDevice: () => 'admitted' } }),
     eventLog,
     accounts,
+    limitBooks: createLimitBooks({ metrics: createMetrics('test'), log: silentLog }),
     log: silentLog,
   })
   const calm = await load(pipeline, 1500)

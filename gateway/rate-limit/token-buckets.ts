@@ -1,6 +1,6 @@
 import { Bucket } from './bucket.ts'
 import type { LimitPolicy } from './limit-policy.ts'
-import { owners, payerOf } from './limits.ts'
+import { type Owner, owners, payerOf } from './limits.ts'
 import { OwnerTable } from './owner-table.ts'
 import type { Cost, LimitLevel, LimitName, Wait } from './rate-limiter.ts'
 
@@ -49,7 +49,7 @@ export class TokenBuckets {
         const bucket = this.#touched[index] as Bucket
         const amount = this.#amounts[index] as number
         bucket.used = Math.max(0, bucket.used - amount)
-        bucket.shared(askerOf(cost), -amount)
+        bucket.shared(askerOf(cost, bucket.rule.owner), -amount)
       }
     }
   }
@@ -66,12 +66,12 @@ export class TokenBuckets {
   #spend(cost: Cost, nowMs: number): Wait | undefined {
     const count = this.#touch(cost, nowMs)
     if (count > 0) this.asked++
-    const asker = askerOf(cost)
     let longestMs = 0
     let limit: LimitName = 'device'
     for (let index = 0; index < count; index++) {
       const bucket = this.#touched[index] as Bucket
       const amount = this.#amounts[index] as number
+      const asker = askerOf(cost, bucket.rule.owner)
       const isGreedy = bucket.isGreedy(asker, amount, nowMs, 1)
       let ms = bucket.waitMs(amount, isGreedy)
       if (ms === 0) continue
@@ -85,7 +85,7 @@ export class TokenBuckets {
       const bucket = this.#touched[index] as Bucket
       const amount = this.#amounts[index] as number
       bucket.used += amount
-      bucket.shared(asker, amount)
+      bucket.shared(askerOf(cost, bucket.rule.owner), amount)
     }
     return undefined
   }
@@ -110,7 +110,8 @@ export class TokenBuckets {
   }
 }
 
-/** Among whom a limit of a fleet or tenant is shared out; before decoding a fleet's device is not known. */
-export function askerOf({ device, fleet }: Cost): string {
-  return device ?? fleet ?? ''
+/** Among whom a limit that many share is shared out; before decoding a fleet's device is not known. */
+export function askerOf({ tenant, device, fleet }: Cost, owner: Owner): string {
+  const asker = device ?? fleet ?? ''
+  return owner === 'all' ? `${tenant}/${asker}` : asker
 }

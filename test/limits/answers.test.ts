@@ -34,7 +34,7 @@ interface Kind {
 }
 
 const kinds: readonly Kind[] = limitsByName
-  .filter(([, limit]) => !limit.startsWith('catch_up'))
+  .filter(([, limit, owner]) => !limit.startsWith('catch_up') && owner !== 'all')
   .flatMap(([setting, , owner]): Kind[] =>
     owner === 'device'
       ? [
@@ -97,6 +97,8 @@ interface Sender {
   readonly token: string
   /** Of which device it speaks. */
   readonly device: string
+  /** Absent: those of its mode. */
+  readonly ports?: Running
 }
 
 /** A sender of a tenant of its own, with one limit that lets one message pass. */
@@ -128,7 +130,7 @@ async function aSender(mode: Mode, { setting, sender }: Kind): Promise<Sender> {
   }
 }
 
-const portsOf = ({ mode }: Sender) => running.get(mode) as Running
+const portsOf = ({ mode, ports }: Sender) => ports ?? (running.get(mode) as Running)
 
 /** As often as it takes until its credential is known, which its limits then are, too. */
 function connect(sender: Sender, transport: Transport): Promise<MqttClient> {
@@ -266,4 +268,53 @@ describe.concurrent.each(modes)('%s', (mode) => {
       expect(rowCount).toBe(1)
     },
   )
+})
+
+describe('a limit of the whole installation', () => {
+  let sender: Sender
+  const mode = 'hold'
+  const all = new AsyncDisposableStack()
+  const ports = { mqtt: 0, http: 0 }
+
+  beforeAll(async () => {
+    const { url } = all.use(await freshDatabase())
+    const dir = mkdtempSync(join(tmpdir(), 'fleetbridge-limits-all-'))
+    all.defer(() => rmSync(dir, { recursive: true, force: true }))
+    ports.mqtt = await freePort()
+    ports.http = await freePort()
+    const up = all.use(
+      new BridgeProcess(['up'], {
+        DATABASE_URL: url,
+        BRIDGE_DATA_DIR: dir,
+        BRIDGE_MQTT_PORT: String(ports.mqtt),
+        BRIDGE_HTTP_PORT: String(ports.http),
+        BRIDGE_OPS_PORT: '0',
+        BRIDGE_MQTT_HOLD_MS: String(holdMs),
+        BRIDGE_AUTH_FAILURES: 'none',
+        BRIDGE_LIMITS_ALL: `1:${windowSeconds}`,
+      }),
+    )
+    await up.until('it waits for messages', () => up.output.includes('waiting for the first message'))
+    const client = new pg.Client(url)
+    await client.connect()
+    const [made] = await addDevices(client, by, 'acme', [{ device: 'pump-1' }])
+    await client.end()
+    sender = { mode, name: 'pump-1', token: made?.token as string, device: 'pump-1', ports }
+  }, 60_000)
+  afterAll(() => all.disposeAsync())
+
+  it('is held over MQTT, and 429 over HTTP', async () => {
+    for (const transport of ['MQTT 3.1.1', 'MQTT 5'] as const) {
+      const client = await connect(sender, transport)
+      expect(await publish(client, sender, 1)).toMatchObject({ answer: 'stored' })
+      const heard = await publish(client, sender, 1)
+      expect(heard.answer).toBe('stored')
+      expect(heard.tookMs).toBeGreaterThan(holdMs + 500)
+      client.end(true)
+    }
+    const answer = await post(sender)
+    expect(answer.status).toBe(429)
+    expect(await answer.json()).toMatchObject({ code: 'rate_limited', limit: 'all', waitMs: expect.any(Number) })
+    expect(answer.headers.get('ratelimit')).toContain('"all";r=0;t=')
+  })
 })

@@ -91,6 +91,7 @@ function checkSetting({ device, type }: LimitScope, setting: string): asserts se
     )
   if (device !== undefined && type !== undefined) throw invalid('name a device or a type, not both')
   const owner = limitsByName.find(([name]) => name === setting)?.[2]
+  if (owner === 'all') throw invalid(`${setting} is for the whole installation: it stands in the configuration alone`)
   if (owner !== 'device' && owner !== 'fleet' && (device ?? type) !== undefined)
     throw invalid(`${setting} is a limit of the whole tenant: set it without a device or type`)
 }
