@@ -10,7 +10,7 @@ import { startMemoryRateLimiter } from '../gateway/rate-limit/memory-rate-limite
 import { limitsOf } from '../gateway/rate-limit/rate-limiter.contract.ts'
 import type { Cost, RateLimiter } from '../gateway/rate-limit/rate-limiter.ts'
 import { startRedisRateLimiter } from '../gateway/rate-limit/redis-rate-limiter.ts'
-import { cpuUsOf } from './process-cpu.ts'
+import { cpuUsOf } from '#platform/process-cpu.ts'
 
 const usage = `node bench/limiter.bench.ts [--seconds 10] [--devices 500]
   What the limiter costs a message: CPU in this process, beyond that of the loop that drives it, and in Redis.

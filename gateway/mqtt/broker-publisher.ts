@@ -37,9 +37,11 @@ export class BrokerPublisher {
     const { mq } = this.#aedes
     const emit = mq.emit.bind(mq)
     mq.emit = (packet, done) => {
+      // With nobody who listens it is done at once, and the next is the current one when this returns.
+      const current = this.#current
       const result = emit(packet, done)
       // Its own notes have topics below $SYS, where none of ours is.
-      if (packet.topic === this.#current?.packet.topic) this.#onHandedOn(this.#current)
+      if (current !== undefined && packet.topic === current.packet.topic) this.#onHandedOn(current)
       return result
     }
   }

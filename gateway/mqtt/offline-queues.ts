@@ -40,6 +40,7 @@ class Queue {
 /** Bounds what Aedes keeps for each session that outlives its connection: left alone it keeps everything. */
 export class OfflineQueues {
   readonly #queues = new Map<string, Queue>()
+  readonly #emptying = new Map<string, Promise<void>>()
   /** Sessions that are shared with other gateways: what has this number or a lower one they have got, or have got already acknowledged. */
   readonly #knownUpTo = new Map<string, number>()
   readonly #persistence: Persistence
@@ -115,8 +116,18 @@ export class OfflineQueues {
     if (messageId !== undefined) queue.byPacketId.set(messageId, number)
   }
 
-  /** Drops all that waits for a session which has ended. */
-  async empty(id: string): Promise<void> {
+  /** Drops all that waits for a session which has ended. One after the other: it takes its time, and what comes for the next session must stay. */
+  empty(id: string): Promise<void> {
+    const emptied = (this.#emptying.get(id) ?? Promise.resolve()).then(() => this.#empty(id))
+    this.#emptying.set(id, emptied)
+    const forget = () => {
+      if (this.#emptying.get(id) === emptied) this.#emptying.delete(id)
+    }
+    emptied.then(forget, forget)
+    return emptied
+  }
+
+  async #empty(id: string): Promise<void> {
     this.#knownUpTo.delete(id)
     for await (const packet of this.#persistence.outgoingStream({ id })) await this.#remove(id, packet)
   }

@@ -232,3 +232,20 @@ describe('retained messages', () => {
     expect(there.answers.at(-1)?.[1], 'quota exceeded').toBe(0x97)
   })
 })
+
+it('notices of errors reach an operator on the other gateway, and go to Redis only while there is one', async () => {
+  cluster.gateway(0).pipeline.verdict = () => ({ kind: 'parked', code: 'malformed', message: 'no', deadLetterId: 'x' })
+  const { client: device } = await cluster.connect(0, 'pump-1')
+  const { client: operator } = await cluster.connect(1, 'op-1')
+  const { client: stranger } = await cluster.connect(1, 'op-1@other')
+  for (const client of [operator, stranger]) await subscribe(client, 'devices/+/errors')
+  await expect
+    .poll(async () => {
+      await command(device, 'devices/me/telemetry', 'garbage')
+      return received(operator).length
+    })
+    .toBeGreaterThan(0)
+  expect(received(operator)[0]?.topic).toBe('devices/pump-1/errors')
+  await settled(100)
+  expect(received(stranger)).toEqual([])
+})

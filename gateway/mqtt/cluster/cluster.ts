@@ -13,7 +13,7 @@ export interface ClusterOptions extends RedisLinkOptions {
   readonly redisUrl: string
 }
 
-const eventKind = { message: 0x6d, takeover: 0x74, released: 0x72 } as const
+const eventKind = { message: 0x6d, takeover: 0x74, released: 0x72, kept: 0x6b, removed: 0x78 } as const
 
 /**
  * What several gateways with one Redis share, so that they are one broker for all that is no telemetry: who has a client id, sessions, messages
@@ -104,6 +104,8 @@ export class Cluster implements Handle {
     }
     const body = bytes.subarray(1)
     if (bytes[0] === eventKind.message) this.#messages.onEvent(body)
+    else if (bytes[0] === eventKind.kept) this.#retained.onKept(body)
+    else if (bytes[0] === eventKind.removed) this.#retained.onRemoved(body)
     else if (bytes[0] === eventKind.takeover) this.sessions.onTakeover(JSON.parse(body.toString()) as Takeover)
     else if (bytes[0] === eventKind.released)
       this.sessions.onReleased(JSON.parse(body.toString()) as { id: string; epoch: string })

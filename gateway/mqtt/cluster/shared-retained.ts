@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { keys, tenantOf } from './keys.ts'
+import { eventsChannel, keys, tenantOf } from './keys.ts'
 import type { Argument, RedisLink } from './redis-link.ts'
 import { decodeMessage, readNumbered, type WireMessage } from './wire-message.ts'
 
@@ -46,14 +46,33 @@ export class SharedRetained {
     if (number === undefined) this.#unshared.set(insideTopic, retained)
   }
 
-  /** A message has expired: nobody is told. */
+  /** Another gateway has brought a message that it took while Redis was away. */
+  onKept(bytes: Buffer): void {
+    const numbered = readNumbered(bytes)
+    const wire = numbered === undefined ? undefined : decodeMessage(numbered.encoded)
+    if (numbered !== undefined && wire !== undefined)
+      this.#take(wire.message.insideTopic, wire, numbered.number, Buffer.from(numbered.encoded))
+  }
+
+  /** Another gateway has removed one. */
+  onRemoved(bytes: Buffer): void {
+    const numbered = readNumbered(bytes)
+    if (numbered === undefined) return
+    const topic = numbered.encoded.toString()
+    const own = this.#byTopic.get(topic)
+    if (own === undefined || own.number > numbered.number) return
+    this.#byTopic.delete(topic)
+    this.#store.remove(topic)
+  }
+
+  /** A message has expired. */
   expire(insideTopic: string): void {
     const retained = this.#byTopic.get(insideTopic)
     if (retained === undefined) return
     this.#byTopic.delete(insideTopic)
     if (!this.#link.isShared) return
     const tenant = tenantOf(insideTopic)
-    const args = [retainedMs, tenant, insideTopic, retained.number, empty]
+    const args = [retainedMs, tenant, eventsChannel(this.#link.commands), insideTopic, retained.number, empty]
     this.#link.run('retain', [keys.retained(tenant), keys.retainedTenants], args).catch(() => undefined)
   }
 
@@ -93,7 +112,7 @@ export class SharedRetained {
     }
     for (const [tenant, list] of byTenant)
       for (let first = 0; first < list.length; first += maxBatch) {
-        const args: Argument[] = [retainedMs, tenant]
+        const args: Argument[] = [retainedMs, tenant, eventsChannel(this.#link.commands)]
         for (const [topic, { number, encoded }] of list.slice(first, first + maxBatch))
           args.push(topic, number, encoded)
         await this.#link.run('retain', [keys.retained(tenant), keys.retainedTenants], args)

@@ -173,9 +173,11 @@ export class SharedSessions {
     if (client.epochElsewhere > client.epoch) return undefined
     if (isElsewhere === 1) client.pacing.takenOver(performance.now())
     if (isPresent === 0) {
+      const { epoch } = client
       const prepare = async () => {
+        if (!isLatest(client, epoch)) return
         await this.#front.broker.sessions.replace(client.id, [])
-        client.keptEpoch = client.epoch
+        client.keptEpoch = epoch
       }
       return { resumes: false, prepare }
     }
@@ -200,7 +202,10 @@ export class SharedSessions {
       }
       // The connection may end before its turn.
       setTimeout(arrived, 10_000).unref()
+      const { epoch } = client
       const prepare = async () => {
+        // Taken over meanwhile: the broker must not keep what nobody would forget.
+        if (!isLatest(client, epoch)) return arrived()
         const subscriptions = session.filters.map(subscriptionOf)
         const isHere = client.keptEpoch > 0 && client.keptEpoch === epochBefore
         if (!isHere) {
@@ -209,7 +214,7 @@ export class SharedSessions {
           await sessions.replace(client.id, subscriptions)
         }
         await sessions.complete(client.id, this.#unacknowledged(client, session), session.upTo, subscriptions)
-        client.keptEpoch = client.epoch
+        client.keptEpoch = epoch
         if (isHere) this.save(client)
         arrived()
       }
@@ -334,6 +339,11 @@ export class SharedSessions {
   #keysOf({ id, principal }: Client): string[] {
     return [keys.session(id), keys.queue(id), keys.device(insideName(principal))]
   }
+}
+
+/** Whether no other connection has the client id since that epoch. */
+function isLatest(client: Client, epoch: number): boolean {
+  return client.epoch === epoch && client.epochElsewhere < epoch
 }
 
 /** A session belongs to what its credential might do then: one with other rights begins anew. */
