@@ -10,6 +10,7 @@ import { createAccounts } from './accounts.ts'
 import { clientCaPems } from './auth/client-authorities.ts'
 import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
+import { startParkedQuota } from './dead-letters/parked-quota.ts'
 import { createReplayer, type Replayer } from './dead-letters/replayer.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
 import type { AckLevel, EventLog } from './event-log/event-log.ts'
@@ -68,6 +69,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const rateLimiter = opened.use(await startRateLimiter(config, tools))
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
+  const parkedQuota = opened.use(startParkedQuota(databaseUrl, config.deadLetters, log))
   const keepsFor = retentionMs(config.retention.reading)
   const normalizer = createNormalizer({ retentionMs: keepsFor, authenticator: registry })
   const replayer = createReplayer({
@@ -79,7 +81,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
         authenticator: dryRun ? { admitDevice: () => 'admitted' } : registry,
       }),
   })
-  const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, log })
+  const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, parkedQuota, log })
   const { clientCas } = config.auth
   const authorities = {
     files: clientCas.map(({ file }) => file),

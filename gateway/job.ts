@@ -11,6 +11,8 @@ export class Job {
   /** The refusal that holds it, or holds the message before it in its lane. */
   wait: Wait | undefined = undefined
   settled = false
+  /** Its dead letter is counted in the quota of parked bytes. */
+  isParkingPaid = false
 
   constructor(envelope: Envelope) {
     this.envelope = envelope

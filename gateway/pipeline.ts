@@ -4,6 +4,7 @@ import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Accounts } from './accounts.ts'
+import { type ParkedQuota, quotaWaitMs } from './dead-letters/parked-quota.ts'
 import type { Envelope, Lane } from './envelope.ts'
 import type { EventLog } from './event-log/event-log.ts'
 import type { Ingress } from './ingress.ts'
@@ -19,6 +20,8 @@ export interface Stages {
   readonly normalizer: Normalizer
   readonly eventLog: EventLog
   readonly accounts: Accounts
+  /** Absent: any amount may be parked. */
+  readonly parkedQuota?: Pick<ParkedQuota, 'take'>
   readonly log: Log
 }
 
@@ -28,6 +31,8 @@ export interface RunningPipeline extends Pipeline {
 }
 
 const maxBatch = 1000
+/** At a quota of parked bytes, which no waiting mends. */
+const longestHoldMs = 10_000
 /** Bytes of payloads in hand over all connections: past it messages are refused, whatever each connection may hold. */
 const maxInHandBytes = 256 * 1024 * 1024
 
@@ -36,7 +41,14 @@ const maxInHandBytes = 256 * 1024 * 1024
  * Runs micro-batches one after the other up to the event log, so no stage awaits a message of its own and lanes keep their order;
  * the log's answers overlap with the next batches.
  */
-export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, log }: Stages): RunningPipeline {
+export function createPipeline({
+  rateLimiter,
+  normalizer,
+  eventLog,
+  accounts,
+  parkedQuota,
+  log,
+}: Stages): RunningPipeline {
   let pending: Job[] = []
   let running = false
   let closing = false
@@ -86,7 +98,8 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
   async function runBatch(batch: readonly Job[]): Promise<void> {
     const admitted = await limited(batch.filter(mayGoOn), costsOfMessage)
     decode(admitted)
-    const taken = await limited(admitted.filter(unsettled), costsOfReadings)
+    const kept = withinQuota(admitted.filter(unsettled))
+    const taken = await limited(kept, costsOfReadings)
     append(taken)
   }
 
@@ -165,6 +178,44 @@ export function createPipeline({ rateLimiter, normalizer, eventLog, accounts, lo
       if (outcome.kind === 'ignored') settle(job, ignored)
       else if (outcome.kind === 'refused') refuse(job, outcome.code, outcome.message)
     }
+  }
+
+  /** A message that would be parked past a quota is treated as one over its device's limit: held, then refused. */
+  function withinQuota(jobs: readonly Job[]): readonly Job[] {
+    if (parkedQuota === undefined) return jobs
+    const passed: Job[] = []
+    const held = new Map<Lane, Job[]>()
+    const now = performance.now()
+    for (const job of jobs) {
+      const { lane, holdUntilMs, ingress } = job.envelope
+      const before = lane && held.get(lane)
+      if (before !== undefined) {
+        holdBehind(job, before)
+        continue
+      }
+      if (lane?.closed) {
+        refuseAtLimit(job)
+        continue
+      }
+      const limit =
+        job.outcome?.kind === 'dead' && !job.isParkingPaid ? parkedQuota.take(job.outcome.deadLetter) : undefined
+      if (limit === undefined) {
+        job.isParkingPaid = job.outcome?.kind === 'dead'
+        passed.push(job)
+        continue
+      }
+      // A fleet credential is else held until its turn, which may be a matter of days here.
+      const untilMs = Math.min(holdUntilMs, ingress.arrivedAtMs + longestHoldMs)
+      if (lane !== undefined && untilMs > now && !closing) held.set(lane, [job])
+      else {
+        if (lane !== undefined && holdUntilMs > 0) lane.closed = true
+        const message = `over the limit "${limit}": ${limit.startsWith('device') ? 'its' : "its tenant's"} dead letters are too many bytes; mend, replay or purge them`
+        settle(job, { kind: 'refused', code: 'rate_limited', message, limit, waitMs: quotaWaitMs })
+      }
+    }
+    for (const [lane, jobsOfLane] of held)
+      waiting.hold(lane, jobsOfLane, Math.min((jobsOfLane[0] as Job).envelope.holdUntilMs, now + longestHoldMs))
+    return passed
   }
 
   function append(jobs: readonly Job[]): void {
