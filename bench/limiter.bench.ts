@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { Redis } from 'ioredis'
 import { silentLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
+import { cpuUsOf } from '#platform/process-cpu.ts'
 import { startRedis } from '#test/servers/redis.ts'
 import { configuredPolicy } from '../gateway/rate-limit/limit-policy.ts'
 import { rulesOf } from '../gateway/rate-limit/limits.ts'
@@ -10,7 +11,6 @@ import { startMemoryRateLimiter } from '../gateway/rate-limit/memory-rate-limite
 import { limitsOf } from '../gateway/rate-limit/rate-limiter.contract.ts'
 import type { Cost, RateLimiter } from '../gateway/rate-limit/rate-limiter.ts'
 import { startRedisRateLimiter } from '../gateway/rate-limit/redis-rate-limiter.ts'
-import { cpuUsOf } from '#platform/process-cpu.ts'
 
 const usage = `node bench/limiter.bench.ts [--seconds 10] [--devices 500]
   What the limiter costs a message: CPU in this process, beyond that of the loop that drives it, and in Redis.

@@ -10,7 +10,11 @@ import { createAccounts } from './accounts.ts'
 import { clientCaPems } from './auth/client-authorities.ts'
 import { LoginGuard } from './auth/login-guard.ts'
 import { startRegistry } from './auth/registry.ts'
+
 import { catchesUp } from './catch-up.ts'
+
+import { startParkedQuota } from './dead-letters/parked-quota.ts'
+
 import { createReplayer, type Replayer } from './dead-letters/replayer.ts'
 import { startDirectEventLog, type WriteDirect } from './event-log/direct-event-log.ts'
 import type { AckLevel, EventLog } from './event-log/event-log.ts'
@@ -106,6 +110,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     authenticator: registry,
     askForBirth: (tenant, node) => rebirths.ask(tenant, node),
   })
+  const parkedQuota = opened.use(startParkedQuota(databaseUrl, config.deadLetters, log))
   const replayer = createReplayer({
     eventLog,
     accounts,
@@ -120,6 +125,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     eventLog,
     accounts,
     limitBooks,
+    parkedQuota,
     log,
     catchesUp: catchesUp(config.limits),
   })

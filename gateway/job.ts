@@ -19,6 +19,8 @@ export class Job {
   holdsAnew = false
   /** What a message of a backlog has paid before anybody knew that it is one: it goes back when it is known. */
   prepaid: Cost | undefined = undefined
+  /** Its dead letter is counted in the quota of parked bytes. */
+  isParkingPaid = false
 
   constructor(envelope: Envelope) {
     this.envelope = envelope

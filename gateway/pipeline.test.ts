@@ -9,6 +9,7 @@ import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import { createAccounts } from './accounts.ts'
 import type { Authenticator } from './auth/authenticator.ts'
 import type { Principal } from './auth/principal.ts'
+import { ParkedBytes } from './dead-letters/parked-quota.ts'
 import { type Envelope, Lane } from './envelope.ts'
 import type { EventLog } from './event-log/event-log.ts'
 import type { Ingress } from './ingress.ts'
@@ -126,7 +127,9 @@ interface Rig {
   text(): Promise<string>
 }
 
-async function rig(limits: Partial<typeof noLimits> = {}): Promise<Rig> {
+const roomForAll = new ParkedBytes({ deviceBytes: Number.MAX_SAFE_INTEGER, tenantBytes: Number.MAX_SAFE_INTEGER })
+
+async function rig(limits: Partial<typeof noLimits> = {}, parkedQuota = roomForAll): Promise<Rig> {
   const log = new HeldEventLog()
   const metrics = createMetrics('test')
   const pipeline = createPipeline({
@@ -135,6 +138,7 @@ async function rig(limits: Partial<typeof noLimits> = {}): Promise<Rig> {
     eventLog: log,
     accounts: createAccounts(metrics),
     limitBooks: createLimitBooks({ metrics, log: silentLog }),
+    parkedQuota,
     log: silentLog,
   })
   return { pipeline, log, text: () => metrics.registry.metrics() }
@@ -313,5 +317,58 @@ describe('the pipeline', () => {
     open()
     await closing
     expect(await first?.verdict).toEqual({ kind: 'stored' })
+  })
+})
+
+describe('at the quota of parked bytes', () => {
+  const quotas = () => new ParkedBytes({ deviceBytes: 400, tenantBytes: 1000 })
+
+  it('what cannot be decoded is over a limit, what can passes, and another device is not meant', async () => {
+    const { pipeline, log, text } = await rig({}, quotas())
+    const bodies = ['{', '{', '{"values":{"t":1}}']
+    const sent = push(pipeline, ...bodies.map((body) => new Sent(message('a', body))), new Sent(message('b', '{')))
+    const verdicts = await Promise.all(sent.map(({ verdict }) => verdict))
+    expect(verdicts).toMatchObject([
+      { kind: 'parked' },
+      { kind: 'refused', code: 'rate_limited', limit: 'device_parked_bytes', waitMs: 30_000 },
+      { kind: 'stored' },
+      { kind: 'parked' },
+    ])
+    expect(log.deadLetters).toHaveLength(2)
+    expect(await text()).toContain('fleetbridge_messages_total{source="mqtt",result="refused",reason="rate_limited"} 1')
+  })
+
+  it('a connection is held, and then refused with all that stands behind', async () => {
+    const { pipeline, log } = await rig({}, quotas())
+    const lane = new Lane()
+    const startedAt = performance.now()
+    const sent = push(
+      pipeline,
+      ...['{', '{', '{"values":{"t":1}}'].map((body) => new Sent(message('a', body), lane, 200)),
+    )
+    const verdicts = await Promise.all(sent.map(({ verdict }) => verdict))
+    expect(verdicts.map(({ kind }) => kind)).toEqual(['parked', 'refused', 'refused'])
+    expect(performance.now() - startedAt).toBeGreaterThan(150)
+    expect([lane.closed, log.events]).toEqual([true, []])
+  })
+
+  it('a held message passes when room was made meanwhile, and what stands behind it keeps its order', async () => {
+    const bytes = quotas()
+    const { pipeline, log } = await rig({}, bytes)
+    const lane = new Lane()
+    const sent = push(
+      pipeline,
+      ...['{', '{', '{"values":{"t":1}}'].map((body) => new Sent(message('a', body), lane, 300)),
+    )
+    await sent[0]?.verdict
+    // As after a purge: the database holds nothing any more, and what was parked here is read.
+    bytes.read(new Map())
+    bytes.read(new Map())
+    expect((await Promise.all(sent.map(({ verdict }) => verdict))).map(({ kind }) => kind)).toEqual([
+      'parked',
+      'parked',
+      'stored',
+    ])
+    expect(log.deadLetters).toHaveLength(2)
   })
 })

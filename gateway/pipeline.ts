@@ -4,7 +4,11 @@ import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Accounts } from './accounts.ts'
+
 import { isBacklog } from './catch-up.ts'
+
+import { type ParkedQuota, quotaWaitMs } from './dead-letters/parked-quota.ts'
+
 import type { Envelope, Lane } from './envelope.ts'
 import type { EventLog } from './event-log/event-log.ts'
 import type { Ingress } from './ingress.ts'
@@ -23,6 +27,8 @@ export interface Stages {
   readonly eventLog: EventLog
   readonly accounts: Accounts
   readonly limitBooks: LimitBooks
+  /** Absent: any amount may be parked. */
+  readonly parkedQuota?: Pick<ParkedQuota, 'take'>
   readonly log: Log
   /** True: messages of a backlog draw on buckets of their own. */
   readonly catchesUp?: boolean
@@ -34,6 +40,8 @@ export interface RunningPipeline extends Pipeline {
 }
 
 const maxBatch = 1000
+/** At a quota of parked bytes, which no waiting mends. */
+const longestHoldMs = 10_000
 /** Bytes of payloads in hand over all connections: past it messages are refused, whatever each connection may hold. */
 const maxInHandBytes = 256 * 1024 * 1024
 /** A held message asks again after this long at the latest: its limit may have been set otherwise meanwhile. */
@@ -50,6 +58,7 @@ export function createPipeline({
   eventLog,
   accounts,
   limitBooks,
+  parkedQuota,
   log,
   catchesUp = false,
 }: Stages): RunningPipeline {
@@ -102,7 +111,8 @@ export function createPipeline({
   async function runBatch(batch: readonly Job[]): Promise<void> {
     const admitted = await limited(batch.filter(mayGoOn), costsOfMessage)
     decode(admitted)
-    const taken = await limited(admitted.filter(unsettled), costsOfReadings)
+    const kept = withinQuota(admitted.filter(unsettled))
+    const taken = await limited(kept, costsOfReadings)
     if (catchesUp) giveBackPrepaid(admitted)
     append(taken)
   }
@@ -236,6 +246,44 @@ export function createPipeline({
       else if (catchesUp && outcome.kind === 'events' && outcome.events.every(isBacklog))
         job.prepaid = isPaid(job.envelope) ? undefined : messageCost(job.envelope)
     }
+  }
+
+  /** A message that would be parked past a quota is treated as one over its device's limit: held, then refused. */
+  function withinQuota(jobs: readonly Job[]): readonly Job[] {
+    if (parkedQuota === undefined) return jobs
+    const passed: Job[] = []
+    const held = new Map<Lane, Job[]>()
+    const now = performance.now()
+    for (const job of jobs) {
+      const { lane, holdUntilMs, ingress } = job.envelope
+      const before = lane && held.get(lane)
+      if (before !== undefined) {
+        holdBehind(job, before)
+        continue
+      }
+      if (lane?.closed) {
+        refuseAtLimit(job)
+        continue
+      }
+      const limit =
+        job.outcome?.kind === 'dead' && !job.isParkingPaid ? parkedQuota.take(job.outcome.deadLetter) : undefined
+      if (limit === undefined) {
+        job.isParkingPaid = job.outcome?.kind === 'dead'
+        passed.push(job)
+        continue
+      }
+      // A fleet credential is else held until its turn, which may be a matter of days here.
+      const untilMs = Math.min(holdUntilMs, ingress.arrivedAtMs + longestHoldMs)
+      if (lane !== undefined && untilMs > now && !closing) held.set(lane, [job])
+      else {
+        if (lane !== undefined && holdUntilMs > 0) lane.closed = true
+        const message = `over the limit "${limit}": ${limit.startsWith('device') ? 'its' : "its tenant's"} dead letters are too many bytes; mend, replay or purge them`
+        settle(job, { kind: 'refused', code: 'rate_limited', message, limit, waitMs: quotaWaitMs })
+      }
+    }
+    for (const [lane, jobsOfLane] of held)
+      waiting.hold(lane, jobsOfLane, Math.min((jobsOfLane[0] as Job).envelope.holdUntilMs, now + longestHoldMs))
+    return passed
   }
 
   function append(jobs: readonly Job[]): void {

@@ -253,6 +253,18 @@ export const Config = section({
       description: 'dead letters older than this are deleted (Nd or forever)',
     }),
   }),
+  deadLetters: section({
+    deviceBytes: Type.Integer({
+      default: 16_777_216,
+      minimum: 1,
+      description: 'bytes of one device that may wait as dead letters; past it what cannot be decoded is over a limit',
+    }),
+    tenantBytes: Type.Integer({
+      default: 1_073_741_824,
+      minimum: 1,
+      description: 'bytes of one tenant that may wait as dead letters',
+    }),
+  }),
   redis: section({
     url: Type.Optional(
       Type.String({

@@ -7,11 +7,13 @@ import { freshDatabase } from '#test/servers/fresh.ts'
 import { addCredential } from './credentials.ts'
 import {
   countLetters,
+  letterOverhead,
   lettersToReplay,
   listLetters,
   markReplayed,
   markTried,
   outcomesOf,
+  parkedBytes,
   purgeLetters,
 } from './dead-letters.ts'
 import { addDevices, changeStatus } from './devices.ts'
@@ -125,4 +127,23 @@ it('purges what is named, and nothing where nothing is', async () => {
   expect(await purgeLetters(client, by, { device: 'purged' }, { state: 'all', dryRun: true })).toBe(1)
   expect(await purgeLetters(client, by, { device: 'purged' }, { state: 'all', dryRun: false })).toBe(1)
   expect(await countLetters(client, { device: 'purged' }, 'all')).toEqual([])
+})
+
+it('adds up the bytes that wait, of tenants and devices, without those far below their quota', async () => {
+  await client.query('DELETE FROM dead_letter')
+  for (const bytes of [1000, 2000]) await aLetter('heavy', { bytes })
+  await aLetter('light', { bytes: 1 })
+  await aLetter('x/y', { bytes: 5000, tenant: 'acme' })
+  expect(await parkedBytes(client, { deviceBytes: 10_000, tenantBytes: 10_000 })).toEqual(
+    new Map([
+      ['default/heavy', 3000 + 2 * letterOverhead],
+      ['default', 3001 + 3 * letterOverhead],
+      ['acme/x/y', 5000 + letterOverhead],
+      ['acme', 5000 + letterOverhead],
+    ]),
+  )
+  await client.query(`UPDATE dead_letter SET replayed_at = now() WHERE tenant = 'default'`)
+  expect(await parkedBytes(client, { deviceBytes: 10_000, tenantBytes: 100_000 })).toEqual(
+    new Map([['acme/x/y', 5000 + letterOverhead]]),
+  )
 })

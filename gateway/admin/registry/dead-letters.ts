@@ -230,6 +230,27 @@ export async function outcomesOf(client: Client, ids: readonly string[]): Promis
   return outcomes
 }
 
+/** What a dead letter weighs beside its bytes. */
+export const letterOverhead = 256
+
+/**
+ * Bytes that wait, of tenants (`tenant`) and devices (`tenant/device`). Owners below a tenth of their quota are left out: there may be a million.
+ */
+export async function parkedBytes(
+  client: Client,
+  { deviceBytes, tenantBytes }: { readonly deviceBytes: number; readonly tenantBytes: number },
+): Promise<Map<string, number>> {
+  const { rows } = await client.query<{ owner: string; bytes: number }>(
+    `SELECT CASE WHEN grouping(device) = 1 THEN tenant ELSE tenant || '/' || device END AS owner,
+       sum(coalesce(octet_length(payload), 0) + ${letterOverhead})::float8 AS bytes
+     FROM dead_letter WHERE replayed_at IS NULL
+     GROUP BY GROUPING SETS ((tenant, device), (tenant))
+     HAVING sum(coalesce(octet_length(payload), 0) + ${letterOverhead}) >= CASE WHEN grouping(device) = 1 THEN $1::float8 ELSE $2::float8 END / 10`,
+    [tenantBytes, deviceBytes],
+  )
+  return new Map(rows.map(({ owner, bytes }) => [owner, bytes]))
+}
+
 async function auditLetters(
   client: Client,
   by: Change,
