@@ -130,11 +130,11 @@ function keyOf({ device, metric, ts, value }: CaseReading): string[] {
   return [device, metric, ts ?? '', JSON.stringify(value)]
 }
 
-function topicOf({ topic, path }: CaseMessage): string {
+export function topicOf({ topic, path }: CaseMessage): string {
   return topic ?? path ?? ''
 }
 
-function payloadOf({ payload_base64: base64, payload_utf8: text }: CaseMessage): Buffer {
+export function payloadOf({ payload_base64: base64, payload_utf8: text }: CaseMessage): Buffer {
   return base64 === undefined ? Buffer.from(text ?? '') : Buffer.from(base64, 'base64')
 }
 
