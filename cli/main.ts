@@ -1,7 +1,9 @@
 import { Socket } from 'node:net'
 import { Command, CommanderError } from 'commander'
 import { createAdminTokensCommand } from './admin-tokens.ts'
+import { createCodecsCommand } from './codecs.ts'
 import { createCredentialsCommand } from './credentials.ts'
+import { createDecodeCommand } from './decode.ts'
 import { createDevicesCommand } from './devices.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
@@ -35,6 +37,8 @@ for (const command of [
   createCredentialsCommand(),
   createTenantsCommand(),
   createAdminTokensCommand(),
+  createDecodeCommand(),
+  createCodecsCommand(),
   createSimulateCommand().addHelpText(
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',

@@ -114,7 +114,9 @@ export function isExpected(result: CaseResult, expected: CaseResult): boolean {
 /** By device, metric, time (none first) and value. */
 export function inOrder(result: CaseResult): CaseResult {
   if ('error' in result) return { error: result.error }
-  return { readings: result.readings.toSorted(byKey) }
+  // -0 is stored as 0.
+  const readings = result.readings.map((reading) => (reading.value === 0 ? { ...reading, value: 0 } : reading))
+  return { readings: readings.sort(byKey) }
 }
 
 function byKey(a: CaseReading, b: CaseReading): number {
