@@ -6,6 +6,7 @@ import {
   isExpected,
   runCase,
 } from '#gateway/normalize/decode-case.ts'
+import type { Routes } from '#gateway/routes/route-table.ts'
 
 export interface CaseFailure {
   readonly file: string
@@ -20,21 +21,24 @@ export interface CaseFile {
 }
 
 /** Runs all cases of all files, whatever fails. */
-export function runCases(files: readonly CaseFile[]): { passed: number; failures: readonly CaseFailure[] } {
+export function runCases(
+  files: readonly CaseFile[],
+  routes?: Routes,
+): { passed: number; failures: readonly CaseFailure[] } {
   const failures: CaseFailure[] = []
   let passed = 0
   for (const { name, cases } of files)
     for (const example of cases) {
-      const difference = differenceOf(example)
+      const difference = differenceOf(example, routes)
       if (difference === undefined) passed++
       else failures.push({ file: name, id: example.id, difference })
     }
   return { passed, failures }
 }
 
-function differenceOf(example: DecodeCase): string | undefined {
+function differenceOf(example: DecodeCase, routes: Routes | undefined): string | undefined {
   try {
-    const { result } = runCase(example)
+    const { result } = runCase(example, routes)
     return isExpected(result, example.expect) ? undefined : difference(result, example.expect)
   } catch (error) {
     return `the decoder failed: ${error instanceof Error ? error.message : String(error)}`

@@ -115,3 +115,21 @@ it('codecs: each is described', async () => {
   expect(JSON.parse(await output(createCodecsCommand(), '--json'))).toHaveLength(codecs.length)
   expect(await output(createCodecsCommand())).toContain('sparkplug-b')
 })
+
+describe('a route table', () => {
+  const table = () => file('routes.yaml', '- { topic: "plant/+/t", device: "p{+1}", units: { value: C } }\n')
+
+  it('comes before the default order', async () => {
+    const path = file('value', '21.5')
+    expect(JSON.parse(await decode('--topic', 'plant/7/t', '--routes', table(), path))).toEqual({
+      readings: [{ device: 'p7', metric: 'value', value: 21.5, unit: 'Cel', ts: null }],
+    })
+  })
+
+  it('that is bad is refused with its line', async () => {
+    const bad = file('bad.yaml', 'routes:\n  - { topic: a, codec: nonsense }\n')
+    await expect(decode('--topic', 'a', '--routes', bad, file('value', '1'))).rejects.toThrow(
+      /line 2: there is no codec/,
+    )
+  })
+})

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { type DecodeCase, type MessageOptions, resultOf } from '#gateway/normalize/decode-case.ts'
+import { readTable } from '#gateway/routes/live-routes.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { runCases } from './decode-cases.ts'
 import { print, printJson } from './output.ts'
@@ -11,6 +12,7 @@ interface DecodeOptions {
   readonly contentType?: string
   readonly header: readonly string[]
   readonly clientId?: string
+  readonly routes?: string
   readonly cases?: readonly string[]
   readonly json?: true
 }
@@ -24,6 +26,10 @@ export function createDecodeCommand(): Command {
     .option('--content-type <type>', 'content type of the request, or of an MQTT 5 PUBLISH')
     .option('--header <header>', "another header of the request, 'name: value'; may be repeated", collect, [])
     .option('--client-id <device>', 'device of the credential that sends it')
+    .option(
+      '--routes <file>',
+      'a route table as in fleetbridge.yaml; absent: that of the configuration (not for --cases)',
+    )
     .option('--cases <file...>', 'run files of cases instead, in the form of gateway/normalize/cases/*.json')
     .option('--json', 'with --cases: print the outcome as an object')
     .addHelpText(
@@ -43,12 +49,14 @@ standard error says more of an error.`,
 async function decode(file: string | undefined, options: DecodeOptions): Promise<void> {
   if (options.cases !== undefined) {
     // What stands behind the last file is one more.
-    await decodeCases(file === undefined ? options.cases : [...options.cases, file], options.json === true)
+    const files = file === undefined ? options.cases : [...options.cases, file]
+    await decodeCases(files, options.routes, options.json === true)
     return
   }
   const message = messageOf(options)
   const payload = file === undefined || file === '-' ? await standardInput() : contentOf(file)
-  const { result, message: why } = resultOf(payload, message)
+  const routes = await readTable(process.env, options.routes)
+  const { result, message: why } = resultOf(payload, { ...message, routes })
   if (why !== undefined) process.stderr.write(`${why}\n`)
   await printJson(result)
 }
@@ -72,8 +80,12 @@ function headerOf(text: string): [string, string] {
   return [text.slice(0, colon).trim().toLowerCase(), text.slice(colon + 1).trim()]
 }
 
-async function decodeCases(files: readonly string[], json: boolean): Promise<void> {
-  const { passed, failures } = runCases(files.map((name) => ({ name, cases: casesIn(name) })))
+async function decodeCases(files: readonly string[], table: string | undefined, json: boolean): Promise<void> {
+  const routes = table === undefined ? undefined : await readTable({}, table)
+  const { passed, failures } = runCases(
+    files.map((name) => ({ name, cases: casesIn(name) })),
+    routes,
+  )
   if (json) await printJson({ passed, failed: failures.length, failures })
   else {
     for (const { file, id, difference } of failures) await print(`${file} ${id}: ${difference}`)

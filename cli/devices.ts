@@ -16,7 +16,8 @@ import { type ImportFlags, importDevices } from './devices/import.ts'
 import { openPrivateFile, streamSink } from './devices/private-file.ts'
 import { whole } from './options.ts'
 import { print, printJson, table } from './output.ts'
-import { addDevices, byUser } from './registry.ts'
+import { addDevices, addFleets, byUser } from './registry.ts'
+import { fleetOf } from './snippets/snippet.ts'
 import { type SnippetFlags, snippetPrinter, withSnippetOptions } from './snippets/snippet-options.ts'
 import { withRegistry } from './with-registry.ts'
 
@@ -143,12 +144,27 @@ async function add(ids: readonly string[], flags: AddFlags): Promise<void> {
       '--alias is for one device; more come with the column aliases of devices import',
     )
   const printSnippets = snippetPrinter(flags, names.length)
-  const made = await withRegistry((client) => addDevices(client, tenant, names, alias))
+  const fleet = flags.for === undefined ? undefined : fleetOf.get(flags.for)
+  if (fleet === 'own') for (const name of names) checkTopicName(name)
+  const made = await withRegistry((client) =>
+    fleet === undefined
+      ? addDevices(client, tenant, names, alias)
+      : addFleets(client, { tenant, ids: names, aliases: alias, isOwn: fleet === 'own' }),
+  )
   if (printSnippets !== undefined) await printSnippets(made)
   else if (json) await printJson(made)
   else if (csv) await print(made.map(({ device, token }) => csvLine([device, token])).join('\n'))
   else if (made.length === 1) await print((made[0] as NewToken).token)
   else await print(made.map(({ device, token }) => `${device} ${token}`).join('\n'))
+}
+
+/** It becomes a level of topics that are typed into a console, and the pattern of its credential. */
+function checkTopicName(name: string): void {
+  if (!/^[\w.-]{1,64}$/.test(name))
+    throw new BridgeError(
+      'BRIDGE_USAGE',
+      `${JSON.stringify(name)} becomes part of this firmware's topics: choose an id of A-Z, a-z, 0-9, _, . and -`,
+    )
 }
 
 interface ListFlags {

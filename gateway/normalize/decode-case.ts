@@ -92,7 +92,7 @@ export function resultOf(payload: Buffer, options: MessageOptions): Result {
 }
 
 /** Runs the messages of a case's session one after the other; the last one's result. */
-export function runCase(example: DecodeCase): Result {
+export function runCase(example: DecodeCase, routes?: Routes): Result {
   const { transport, received_at: receivedAt } = example
   const options = {
     transport,
@@ -101,6 +101,7 @@ export function runCase(example: DecodeCase): Result {
     clientId: example.client_id,
     arrivalUs: receivedAt === undefined ? undefined : Date.parse(receivedAt) * 1000,
     edgeNodes: new EdgeNodes(),
+    routes,
   }
   for (const message of example.before ?? []) resultOf(payloadOf(message), { ...options, topic: topicOf(message) })
   return resultOf(payloadOf(example), { ...options, topic: topicOf(example) })
@@ -132,11 +133,11 @@ function keyOf({ device, metric, ts, value }: CaseReading): string[] {
   return [device, metric, ts ?? '', JSON.stringify(value)]
 }
 
-function topicOf({ topic, path }: CaseMessage): string {
+export function topicOf({ topic, path }: CaseMessage): string {
   return topic ?? path ?? ''
 }
 
-function payloadOf({ payload_base64: base64, payload_utf8: text }: CaseMessage): Buffer {
+export function payloadOf({ payload_base64: base64, payload_utf8: text }: CaseMessage): Buffer {
   return base64 === undefined ? Buffer.from(text ?? '') : Buffer.from(base64, 'base64')
 }
 
