@@ -12,7 +12,7 @@ import { startPostgres } from '#test/servers/postgres.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 import type { CheckReport } from './run-checks.ts'
 
-vi.setConfig({ testTimeout: 180_000 }) // whole stacks start, and servers are killed
+vi.setConfig({ testTimeout: 300_000 }) // whole stacks start, and servers are killed
 
 const bin = fileURLToPath(new URL('../../bin/fleetbridge.js', import.meta.url))
 
@@ -79,7 +79,7 @@ it('distributed: 0 with three brokers, 1 when one of them is gone', async () => 
       expect(one.output).toMatch(/these do not answer: 127/)
       expect(one.output).toMatch(/has copies that are behind/)
     },
-    { timeout: 60_000, interval: 1000 },
+    { timeout: 120_000, interval: 1000 },
   )
 })
 
