@@ -15,7 +15,7 @@ import { findInstance, withoutPassword } from '../instance.ts'
 import { type DoctorContext, type DoctorDatabase, type Redis, ServerAway } from './check.ts'
 import { textOf } from './run-checks.ts'
 
-const connectMs = 4000
+const connectMs = 7000
 const answerMs = 8000
 const closeMs = 500
 const kafkaAttempts = { initialRetryTime: 100, maxRetryTime: 300, retries: 1 }
@@ -89,7 +89,9 @@ async function openPostgres(
     throw new ServerAway(
       'Postgres',
       `${withoutPassword(database.url)} does not answer: ${textOf(error)}`,
-      database.embeddedPath === undefined ? 'Start it, or mend DATABASE_URL.' : 'Start it with "npm start".',
+      database.embeddedPath === undefined
+        ? 'Start it, or mend DATABASE_URL.'
+        : `Its process runs, so it is frozen or overloaded, or refuses: its log is in ${join(database.embeddedPath, 'log')}.`,
       error,
     )
   }

@@ -12,7 +12,7 @@ import { startPostgres } from '#test/servers/postgres.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 import type { CheckReport } from './run-checks.ts'
 
-vi.setConfig({ testTimeout: 180_000 }) // whole stacks start, and servers are killed
+vi.setConfig({ testTimeout: 300_000 }) // whole stacks start, and servers are killed
 
 const bin = fileURLToPath(new URL('../../bin/fleetbridge.js', import.meta.url))
 
@@ -21,12 +21,10 @@ const few = { BRIDGE_MQTT_MAX_CONNECTIONS: '100', BRIDGE_HTTP_MAX_CONNECTIONS: '
 
 it('embedded: 0 before the first start and while it runs', async () => {
   const env = { ...few, ...(await ownPorts()), BRIDGE_DATA_DIR: newFolder(), BRIDGE_POSTGRES_PORT: '0' }
-  const before = await doctor(env)
-  expect(before, before.output).toMatchObject({ code: 0, verdict: 'ok' })
+  await healthy(env)
   await using up = new BridgeProcess(['up'], env)
   await up.until('it runs', () => up.output.includes('waiting for the first message'))
-  const running = await doctor(env)
-  expect(running, running.output).toMatchObject({ code: 0, verdict: 'ok' })
+  const running = await healthy(env)
   const seen = (name: string) => running.checks.find((check) => check.name === name)?.findings.map((one) => one.seen)
   expect(seen('running')?.join()).toMatch(/\/readyz: ready/)
   expect(seen('ports')).toHaveLength(4)
@@ -66,8 +64,7 @@ it('distributed: 0 with three brokers, 1 when one of them is gone', async () => 
 
   await using worker = new BridgeProcess(['worker'], { ...env, BRIDGE_OPS_PORT: '0' })
   await worker.until('it has joined', () => worker.output.includes('joined the consumer group'))
-  const well = await doctor(env)
-  expect(well, well.output).toMatchObject({ code: 0, verdict: 'ok' })
+  const well = await healthy(env)
   expect(well.output).toContain('replicated: two Kafka brokers at least have it')
   expect(well.output).toContain('3 range(s), made ahead until')
 
@@ -79,7 +76,7 @@ it('distributed: 0 with three brokers, 1 when one of them is gone', async () => 
       expect(one.output).toMatch(/these do not answer: 127/)
       expect(one.output).toMatch(/has copies that are behind/)
     },
-    { timeout: 60_000, interval: 1000 },
+    { timeout: 120_000, interval: 1000 },
   )
 })
 
@@ -97,13 +94,30 @@ it('init --require-replicas makes nothing where there are too few brokers, and s
   expect(noKafka).toMatchObject({ code: 2, errors: expect.stringContaining('KAFKA_BROKERS') })
 })
 
+interface Examined extends Ended {
+  readonly verdict: string
+  readonly checks: readonly CheckReport[]
+}
+
 interface Ended {
   readonly code: number | null
   readonly output: string
   readonly errors: string
 }
 
-async function doctor(env: NodeJS.ProcessEnv): Promise<Ended & { verdict: string; checks: CheckReport[] }> {
+/** On a busy machine a server may answer too late for one look, and that is told as it should be. */
+function healthy(env: NodeJS.ProcessEnv): Promise<Examined> {
+  return vi.waitFor(
+    async () => {
+      const examined = await doctor(env)
+      expect(examined, examined.output).toMatchObject({ code: 0, verdict: 'ok' })
+      return examined
+    },
+    { timeout: 60_000, interval: 500 },
+  )
+}
+
+async function doctor(env: NodeJS.ProcessEnv): Promise<Examined> {
   const result = await ended(['doctor', '--json'], env)
   return { ...result, ...(JSON.parse(result.output) as { verdict: string; checks: CheckReport[] }) }
 }

@@ -2,7 +2,7 @@ import { opsPort, reachableHost } from '../addresses.ts'
 import { type Check, type DoctorContext, type Finding, fail, ok } from './check.ts'
 import { textOf } from './run-checks.ts'
 
-const answerMs = 3000
+const answerMs = 7000
 
 /** What the processes that run here say of themselves: the instance of the data folder, or gateway and worker on their ops ports. */
 export const running: Check = {

@@ -53,7 +53,7 @@ export async function startKafka(
     args: [...jvm(dir), '-cp', classPath, 'kafka.Kafka', properties],
     logFile: join(dir, 'kafka.log'),
     ready: () => accepts(port),
-    startMs: 60_000,
+    startMs: options.node === undefined ? 60_000 : 180_000, // several share the machine
   })
   const close = async () => {
     await server.kill('SIGKILL') // an orderly stop takes seconds and its data goes anyway
