@@ -147,9 +147,10 @@ function logBytes(): number {
 
 function table(all: readonly Size[]): string {
   const perSecond = ({ measured }: Size) => measured.messagesPerSecond
+  const asked = ({ measured: { report } }: Size) => report.rate.asked ?? report.rate.reached
   const rows: (readonly [string, (size: Size) => string])[] = [
     ['devices, each connected', ({ measured }) => String(measured.report.devices)],
-    ['messages a second', (size) => perSecond(size).toFixed(0)],
+    ['messages a second, asked and acknowledged', (size) => `${asked(size)}, ${perSecond(size).toFixed(0)}`],
     ['answer p50 / p99, ms', ({ measured: { report } }) => `${ms(report.ackMs?.p50)} / ${ms(report.ackMs?.p99)}`],
     ...Object.keys(pids).map(
       (name) =>
@@ -159,9 +160,10 @@ function table(all: readonly Size[]): string {
             `${(((size.measured.cpuUs[name] ?? 0) * perSecond(size)) / 1e6).toFixed(2)}, ${((size.memory[name] ?? 0) / 1_048_576).toFixed(0)}`,
         ] as const,
     ),
-    ['Postgres a day', (size) => gib(perSecond(size) * readings * daySeconds * disk.readingBytes)],
-    ['Kafka a day, a copy', (size) => gib(perSecond(size) * daySeconds * disk.messageBytes)],
+    ['Postgres a day', (size) => gib(asked(size) * readings * daySeconds * disk.readingBytes)],
+    ['Kafka a day, a copy', (size) => gib(asked(size) * daySeconds * disk.messageBytes)],
     ['cores busy with other things', ({ measured }) => measured.otherCores.toFixed(2)],
+    ['load generator kept pace', ({ measured }) => (measured.report.self.keptPace ? 'yes' : 'NO')],
   ]
   const [head, ...body] = rows.map(([name, cell]) => `| ${[name, ...all.map(cell)].join(' | ')} |`)
   return [head, `| --- |${' ---: |'.repeat(all.length)}`, ...body].join('\n')

@@ -6,7 +6,7 @@ import { loadConfig, settings } from '#platform/config.ts'
 import { createLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
-import { checkStart } from '#platform/start-checks.ts'
+import { checkDatabaseSecret, checkStart } from '#platform/start-checks.ts'
 import {
   type ComposeService,
   readCompose,
@@ -20,6 +20,7 @@ import {
 
 // What these files say is compared with the program itself, so that they are right where no container engine is.
 const compose = readCompose()
+const composeTls = readCompose('docker-compose.tls.yml')
 const dockerfile = readDockerfile()
 const envFile = readEnvFile('.env.example')
 const ours = Object.entries(compose.services).filter(([, { image }]) => image === 'fleetbridge:local')
@@ -74,8 +75,36 @@ it('a sample password is refused by the gateway, as .env is filled in by hand', 
   expect(() => checkStart(loadConfig(environmentOf(gateway, sample)))).toThrow(/DATABASE_URL[\s\S]*REDIS_URL/)
 })
 
+it('the worker and init refuse it, too', () => {
+  const sample = new Map([...envFile, ['POSTGRES_PASSWORD', 'change-me-please'], ['REDIS_PASSWORD', '77ab02']])
+  for (const name of ['worker-1', 'init'])
+    expect(() =>
+      checkDatabaseSecret(loadConfig(environmentOf(compose.services[name] as ComposeService, sample))),
+    ).toThrow(/DATABASE_URL/)
+})
+
+it('docker-compose.tls.yml gives every gateway the certificate, and HAProxy its ports', () => {
+  const gateways = ours.filter(([, { command }]) => command?.[0] === 'gateway').map(([name]) => name)
+  expect(Object.keys(composeTls.services).sort()).toEqual([...gateways, 'haproxy'])
+  for (const name of gateways) {
+    const base = compose.services[name] as ComposeService
+    const { environment, volumes = [] } = composeTls.services[name] as ComposeService
+    const merged = { ...base, environment: { ...base.environment, ...environment } }
+    const secrets = new Map([...envFile, ['POSTGRES_PASSWORD', 'f3a91c'], ['REDIS_PASSWORD', '77ab02']])
+    const config = loadConfig({ ...environmentOf(merged, secrets), BRIDGE_CONFIG: undefined })
+    checkStart(config)
+    const [mounted] = volumes.map((volume) => /:([^:]+):ro$/.exec(volume)?.[1])
+    for (const file of [config.tls.certFile, config.tls.keyFile]) expect(file).toContain(`${mounted}/`)
+  }
+  expect(composeTls.services.haproxy?.ports?.map((text) => text.slice(text.lastIndexOf(':') + 1))).toEqual([
+    '8883',
+    '8443',
+  ])
+  expect(readText('.gitignore').split('\n'), 'nobody commits the key').toContain('tls/')
+})
+
 it('every variable stands in .env.example: secrets empty and required, the others with the default that compose has', () => {
-  const used = variablesOf(readText('docker-compose.yml'))
+  const used = ['docker-compose.yml', 'docker-compose.tls.yml'].flatMap((file) => variablesOf(readText(file)))
   // Compose asks for what is required also where its profile is not used, so these containers ask by themselves.
   const ofProfiles = new Set(['GRAFANA_PASSWORD', 'READER_PASSWORD'])
   expect(new Set(used.map(({ name }) => name))).toEqual(new Set(envFile.keys()))
@@ -169,7 +198,7 @@ it('health checks ask paths that the ops listener answers', async () => {
     ...instructions('HEALTHCHECK').flatMap((rest) => [...rest.matchAll(/'(\/\w+)'/g)]),
     ...readText('ops/haproxy.cfg').matchAll(/httpchk GET (\S+)/g),
   ].map(([, path]) => path)
-  expect(asked).toEqual(['/livez', '/readyz', '/readyz'])
+  expect(asked).toEqual(['/livez', ...Array.from({ length: 4 }, () => '/readyz')])
   await using ops = await startOpsListener({
     host: '127.0.0.1',
     port: 0,
@@ -205,6 +234,8 @@ it('HAProxy knows every gateway by its service, port and network, and they know 
   const ports = new Map([
     ['gateways_mqtt', config.mqtt.port],
     ['gateways_http', config.http.port],
+    ['gateways_mqtts', config.mqtt.tlsPort],
+    ['gateways_https', config.http.tlsPort],
   ])
   const servers = readHaproxyServers()
   for (const { backend, host, port, options } of servers) {
@@ -228,7 +259,7 @@ it('HAProxy knows every gateway by its service, port and network, and they know 
   }
   expect(compose.services.haproxy?.networks).toEqual(['front'])
   const bound = [...readText('ops/haproxy.cfg').matchAll(/bind :(\d+)/g)].map(([, port]) => port)
-  for (const published of compose.services.haproxy?.ports ?? [])
+  for (const published of [compose, composeTls].flatMap(({ services }) => services.haproxy?.ports ?? []))
     expect(bound, published).toContain(published.slice(published.lastIndexOf(':') + 1))
   expect(compose.networks.back?.internal).toBe(true)
 })
@@ -245,7 +276,7 @@ it('docs/deploy.md names services, commands, variables and pages that exist', ()
   const page = readText('docs/deploy.md')
   for (const [, service] of page.matchAll(/docker compose (?:exec|run --rm|up -d --no-deps) ([a-z]+(?:-\d)?)/g))
     expect(compose.services).toHaveProperty(service as string)
-  for (const [, variable] of page.matchAll(/`((?:MQTT|HTTP|FRONT|POSTGRES|REDIS)_[A-Z]+)`/g))
+  for (const [, variable] of page.matchAll(/`((?:MQTTS?|HTTPS?|TLS|FRONT|POSTGRES|REDIS)_[A-Z]+)`/g))
     expect(envFile.has(variable as string), variable).toBe(true)
   for (const [setting] of page.matchAll(/BRIDGE_(?!SCHEMA)[A-Z_]+/g))
     expect(settings.map(({ env }) => env)).toContain(setting)

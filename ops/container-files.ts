@@ -47,8 +47,8 @@ export function readText(path: string): string {
 }
 
 /** With its anchors merged; variables stay as they are written. */
-export function readCompose(): Compose {
-  return parse(readText('docker-compose.yml'), { merge: true }) as Compose
+export function readCompose(file = 'docker-compose.yml'): Compose {
+  return parse(readText(file), { merge: true }) as Compose
 }
 
 export function readDockerfile(): readonly Instruction[] {

@@ -11,12 +11,17 @@ export interface LocalStackOptions {
   readonly redisUrl: string
   readonly databaseUrl: string
   readonly env?: NodeJS.ProcessEnv
+  /** What docker-compose.tls.yml adds; files in PEM. */
+  readonly tls?: { readonly certFile: string; readonly keyFile: string }
 }
 
 /** Where one gateway listens; devices come by the balancer. */
 export interface GatewayPorts {
   readonly mqtt: number
   readonly http: number
+  /** Opened with {@link LocalStackOptions.tls} only. */
+  readonly mqtts: number
+  readonly https: number
   readonly ops: number
 }
 
@@ -24,6 +29,8 @@ export interface LocalStack extends AsyncDisposable {
   /** Of the balancer. */
   readonly mqttPort: number
   readonly httpPort: number
+  readonly mqttsPort: number
+  readonly httpsPort: number
   readonly statsPort: number
   readonly gateways: readonly BridgeProcess[]
   readonly workers: readonly BridgeProcess[]
@@ -56,16 +63,22 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     return process
   }
   const [mqttPort, httpPort, statsPort] = [await freePort(), await freePort(), await freePort()]
+  const [mqttsPort, httpsPort] = [await freePort(), await freePort()]
   const workerPorts = [await freePort(), await freePort()]
   const gatewayPorts = [await freeGatewayPorts(), await freeGatewayPorts()]
   const startWorker = (port: number) => start('worker', port)
-  const startGateway = ({ mqtt, http, ops }: GatewayPorts) =>
+  const { certFile, keyFile } = options.tls ?? {}
+  const startGateway = ({ mqtt, http, mqtts, https, ops }: GatewayPorts) =>
     start('gateway', ops, {
       BRIDGE_MQTT_PORT: String(mqtt),
       BRIDGE_MQTT_HOST: '127.0.0.1',
       BRIDGE_HTTP_PORT: String(http),
       BRIDGE_HTTP_HOST: '127.0.0.1',
       BRIDGE_PROXY_FROM: '127.0.0.1',
+      BRIDGE_MQTT_TLS_PORT: String(mqtts),
+      BRIDGE_HTTP_TLS_PORT: String(https),
+      BRIDGE_TLS_CERT_FILE: certFile,
+      BRIDGE_TLS_KEY_FILE: keyFile,
     })
   const [workers, gateways] = await Promise.all([
     Promise.all(workerPorts.map(startWorker)),
@@ -77,6 +90,8 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
   const binds = new Map([
     [1883, mqttPort],
     [8080, httpPort],
+    [8883, mqttsPort],
+    [8443, httpsPort],
     [8404, statsPort],
   ])
   await writeFile(configFile, localHaproxyConfig(readText('ops/haproxy.cfg'), binds, gatewayPorts))
@@ -95,6 +110,8 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     env,
     mqttPort,
     httpPort,
+    mqttsPort,
+    httpsPort,
     statsPort,
     gateways,
     workers,
@@ -131,7 +148,8 @@ export function localHaproxyConfig(
 ): string {
   const portOf = (number: string, port: string): string => {
     const gateway = gateways[Number(number) - 1]
-    const found = port === '1883' ? gateway?.mqtt : port === '8080' ? gateway?.http : gateway?.ops
+    const name = shippedPorts.get(port)
+    const found = name && gateway?.[name]
     if (found === undefined) throw new Error(`ops/haproxy.cfg names gateway-${number}, which does not run here`)
     return String(found)
   }
@@ -146,8 +164,20 @@ export function localHaproxyConfig(
     })
 }
 
+/** The gateways' ports in ops/haproxy.cfg. */
+const shippedPorts = new Map<string, keyof GatewayPorts>([
+  ['1883', 'mqtt'],
+  ['8080', 'http'],
+  ['8883', 'mqtts'],
+  ['8443', 'https'],
+  ['8081', 'ops'],
+])
+
 async function freeGatewayPorts(): Promise<GatewayPorts> {
-  return { mqtt: await freePort(), http: await freePort(), ops: await freePort() }
+  const ports = []
+  for (let count = 0; count < 5; count++) ports.push(await freePort())
+  const [mqtt, http, mqtts, https, ops] = ports as [number, number, number, number, number]
+  return { mqtt, http, mqtts, https, ops }
 }
 
 async function ready(port: number): Promise<boolean> {

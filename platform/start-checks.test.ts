@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { loadConfig } from './config.ts'
-import { checkStart, isLoopback } from './start-checks.ts'
+import { checkDatabaseSecret, checkStart, isLoopback } from './start-checks.ts'
 
 const local = { BRIDGE_MQTT_HOST: '127.0.0.1', BRIDGE_HTTP_HOST: 'localhost' }
 
@@ -51,4 +51,17 @@ it.each(['127.0.0.1', '127.8.9.1', '::1', '[::1]', 'localhost', '::ffff:127.0.0.
 
 it.each(['0.0.0.0', '::', '10.0.0.1', 'db', '127.0.0.1.example.com', ''])('%s is not', (host) => {
   expect(isLoopback(host)).toBe(false)
+})
+
+it.each([
+  ['postgres://fleetbridge:change-me@127.0.0.1/fleetbridge', true],
+  ['postgres://fleetbridge:password@db.example/fleetbridge', true],
+  ['postgres://fleetbridge:fleetbridge@postgres/fleetbridge', true],
+  ['postgres://postgres:postgres@localhost/fleetbridge', false],
+  ['postgres://fleetbridge:f3a91c77ab02@db.example/fleetbridge', false],
+  ['postgres://fleetbridge@db.example/fleetbridge', false],
+])('a worker and init refuse a sample password of a database: %s', (DATABASE_URL, refused) => {
+  const check = () => checkDatabaseSecret(loadConfig({ DATABASE_URL }))
+  if (refused) expect(check).toThrow(/BRIDGE_CONFIG_INVALID|DATABASE_URL is a sample/)
+  else expect(check).not.toThrow()
 })

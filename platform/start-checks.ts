@@ -7,7 +7,21 @@ import { BridgeError } from './errors.ts'
  * @throws {BridgeError} BRIDGE_CONFIG_INVALID that names every such setting
  */
 export function checkStart(config: Config): void {
-  const problems = [...listenerProblems(config), ...sampleSecrets(config)]
+  refuse([...listenerProblems(config), ...sampleSecrets(config)])
+}
+
+/**
+ * The same for a worker or `init`, which open nothing to devices but go to a database.
+ * @throws {BridgeError} BRIDGE_CONFIG_INVALID
+ */
+export function checkDatabaseSecret({ database }: Pick<Config, 'database'>): void {
+  if (!hasSamplePassword(database.url)) return
+  refuse([`the password in DATABASE_URL is a sample that everybody knows. ${chooseOne}`])
+}
+
+const chooseOne = 'Choose one of your own: openssl rand -hex 24'
+
+function refuse(problems: readonly string[]): void {
   if (problems.length === 0) return
   const list = problems.map((problem) => `  - ${problem}`).join('\n')
   throw new BridgeError(
@@ -31,8 +45,7 @@ function sampleSecrets(config: Config): string[] {
   if (hasSamplePassword(config.database.url)) found.push('the password in DATABASE_URL')
   if (hasSamplePassword(config.redis.url)) found.push('the password in REDIS_URL')
   return found.map(
-    (name) =>
-      `${name} is a sample that everybody knows, and ${exposed} is reachable from other machines. Choose one of your own: openssl rand -hex 24`,
+    (name) => `${name} is a sample that everybody knows, and ${exposed} is reachable from other machines. ${chooseOne}`,
   )
 }
 

@@ -4,12 +4,14 @@ import { metadataMaxAgeMs } from '#platform/kafka-client.ts'
 import { createTopics, growTelemetry } from '#platform/kafka-topics-admin.ts'
 import { createLog } from '#platform/log.ts'
 import { checkSchema, migrate } from '#platform/migrate.ts'
+import { checkDatabaseSecret } from '#platform/start-checks.ts'
 import type { InitFlags } from '../init.ts'
 import { findInstance, withoutPassword } from '../instance.ts'
 import { print, printJson } from '../output.ts'
 
 export async function init({ requireReplicas, partitions, json }: InitFlags): Promise<void> {
   const config = loadConfig(process.env)
+  checkDatabaseSecret(config)
   const log = createLog('fleetbridge', 'warn') // what was done is printed below
   const databaseUrl = config.database.url ?? findInstance(config.dataDir)?.databaseUrl
   const { brokers } = config.kafka

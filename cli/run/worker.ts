@@ -2,6 +2,7 @@ import { changedSettings } from '#platform/config.ts'
 import { createLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
+import { checkDatabaseSecret } from '#platform/start-checks.ts'
 import { workerGroup } from '#schema/kafka-topics.ts'
 import { startWorker, type Worker } from '#worker/worker.ts'
 import { opsPort, reachableHost } from '../addresses.ts'
@@ -13,6 +14,7 @@ import { distributedConfig, needSchema } from './distributed.ts'
 
 export async function worker(): Promise<void> {
   const { config, databaseUrl } = distributedConfig('worker')
+  checkDatabaseSecret(config)
   const log = createLog('fleetbridge-worker', config.log.level)
   const port = opsPort(config.ops.port, 'worker')
   await needPorts([{ variable: 'BRIDGE_OPS_PORT', host: config.ops.host, port }])
