@@ -69,7 +69,7 @@ export class FairShares {
       ? Math.max(
           1,
           Math.ceil(waitMs - this.reserve / perMs),
-          Math.ceil(this.#turnOf(share, amount / perMs, nowMs) - nowMs),
+          Math.ceil(this.#turnOf(share, amount, perMs, nowMs) - nowMs),
         )
       : waitMs
     const untilMs = nowMs + contendedMs + Math.min(ms, longestMs)
@@ -85,13 +85,16 @@ export class FairShares {
     if (amount >= this.reserve) this.reserve = this.#burst / 2
   }
 
-  /** Turns follow one another at the limit's rate, for as many as ask; then they begin anew. */
-  #turnOf(share: Share, stepMs: number, nowMs: number): number {
+  /** Turns follow one another at the limit's rate, for as many as ask; then they begin anew. None comes before its asker is modest again. */
+  #turnOf(share: Share, amount: number, perMs: number, nowMs: number): number {
     if (share.turnMs > nowMs) return share.turnMs
+    const stepMs = amount / perMs
+    const part = this.#burst / this.#shares.size
+    const modestMs = nowMs + ((share.used + Math.min(amount, part) - part) * this.#shares.size) / perMs
     const nextMs = Math.max(nowMs, this.#lastTurnMs) + stepMs
     const isLast = nextMs - nowMs > this.#shares.size * stepMs
     this.#lastTurnMs = isLast ? nowMs + stepMs : nextMs
-    share.turnMs = this.#lastTurnMs
+    share.turnMs = Math.max(this.#lastTurnMs, modestMs)
     return share.turnMs
   }
 
