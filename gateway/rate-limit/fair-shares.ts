@@ -10,6 +10,8 @@ interface Share {
   used: number
   atMs: number
   untilMs: number
+  /** When it may come again. */
+  turnMs: number
 }
 
 /**
@@ -23,6 +25,7 @@ export class FairShares {
   readonly #burst: number
   readonly #shares = new Map<string, Share>()
   #untilMs = 0
+  #lastTurnMs = 0
   #prunedMs = 0
 
   /** @param burst of the whole limit */
@@ -57,13 +60,21 @@ export class FairShares {
 
   /**
    * @param waitMs until the tokens are there
-   * @returns how long to wait: one that is greedy is told when its turn comes, or all who wait would come back for every single token
+   * @returns how long to wait: one that is greedy is told when its turn comes, each another, or all who wait would come back together
    */
   refused(asker: string, amount: number, isGreedy: boolean, waitMs: number, perMs: number, nowMs: number): number {
-    const ms = isGreedy ? Math.max(waitMs, Math.ceil((this.#shares.size * amount) / perMs)) : waitMs
+    const share = this.#of(asker, nowMs)
+    // By its turn it is most likely modest again, and need not wait for what is above the reserve.
+    const ms = isGreedy
+      ? Math.max(
+          1,
+          Math.ceil(waitMs - this.reserve / perMs),
+          Math.ceil(this.#turnOf(share, amount, perMs, nowMs) - nowMs),
+        )
+      : waitMs
     const untilMs = nowMs + contendedMs + Math.min(ms, longestMs)
     this.#untilMs = Math.max(this.#untilMs, untilMs)
-    this.#of(asker, nowMs).untilMs = untilMs
+    share.untilMs = untilMs
     // A modest one with a large cost needs as much left for it, or small greedy ones would never let it come to that.
     if (!isGreedy && amount > this.reserve) this.reserve = Math.min(amount, this.#burst)
     return ms
@@ -74,12 +85,25 @@ export class FairShares {
     if (amount >= this.reserve) this.reserve = this.#burst / 2
   }
 
+  /** Turns follow one another at the limit's rate, for as many as ask; then they begin anew. None comes before its asker is modest again. */
+  #turnOf(share: Share, amount: number, perMs: number, nowMs: number): number {
+    if (share.turnMs > nowMs) return share.turnMs
+    const stepMs = amount / perMs
+    const part = this.#burst / this.#shares.size
+    const modestMs = nowMs + ((share.used + Math.min(amount, part) - part) * this.#shares.size) / perMs
+    const nextMs = Math.max(nowMs, this.#lastTurnMs) + stepMs
+    const isLast = nextMs - nowMs > this.#shares.size * stepMs
+    this.#lastTurnMs = isLast ? nowMs + stepMs : nextMs
+    share.turnMs = Math.max(this.#lastTurnMs, modestMs)
+    return share.turnMs
+  }
+
   #of(asker: string, nowMs: number): Share {
     if (nowMs - this.#prunedMs > pruneMs) this.#prune(nowMs)
     let share = this.#shares.get(asker)
     if (share === undefined && this.#shares.size >= maxAskers) share = this.#shares.get(everybodyElse)
     if (share === undefined) {
-      share = { used: 0, atMs: nowMs, untilMs: 0 }
+      share = { used: 0, atMs: nowMs, untilMs: 0, turnMs: 0 }
       this.#shares.set(this.#shares.size < maxAskers ? asker : everybodyElse, share)
     }
     share.untilMs = Math.max(share.untilMs, nowMs + contendedMs)
