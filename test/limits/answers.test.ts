@@ -21,9 +21,9 @@ type Mode = (typeof modes)[number]
 type Transport = (typeof transports)[number]
 
 /** The longest hold of a device's own limit. */
-const holdMs = 500
+const holdMs = 1200
 /** One message, and the next only after this: where it is waited for, and where it is not. */
-const windowSeconds = 3
+const windowSeconds = 4
 const longSeconds = 3600
 const live = '{"values":{"t":21.5}}'
 const backlog = `{"ts":${Date.now() - 1_200_000},"values":{"t":21.5}}`
