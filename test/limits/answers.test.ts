@@ -21,10 +21,12 @@ type Mode = (typeof modes)[number]
 type Transport = (typeof transports)[number]
 
 /** The longest hold of a device's own limit. */
-const holdMs = 500
-/** One message, and the next only after this. */
-const windowSeconds = 2
-const body = '{"values":{"t":21.5}}'
+const holdMs = 1200
+/** One message, and the next only after this: where it is waited for, and where it is not. */
+const windowSeconds = 4
+const longSeconds = 3600
+const live = '{"values":{"t":21.5}}'
+const backlog = `{"ts":${Date.now() - 1_200_000},"values":{"t":21.5}}`
 const by = { actor: 'cli:test', makesTenants: true }
 
 interface Kind {
@@ -34,7 +36,7 @@ interface Kind {
 }
 
 const kinds: readonly Kind[] = limitsByName
-  .filter(([, limit, owner]) => !limit.startsWith('catch_up') && owner !== 'all')
+  .filter(([, , owner]) => owner !== 'all')
   .flatMap(([setting, , owner]): Kind[] =>
     owner === 'device'
       ? [
@@ -97,12 +99,13 @@ interface Sender {
   readonly token: string
   /** Of which device it speaks. */
   readonly device: string
+  readonly body: string
   /** Absent: those of its mode. */
   readonly ports?: Running
 }
 
 /** A sender of a tenant of its own, with one limit that lets one message pass. */
-async function aSender(mode: Mode, { setting, sender }: Kind): Promise<Sender> {
+async function aSender(mode: Mode, { setting, sender }: Kind, seconds = longSeconds): Promise<Sender> {
   const client = await (databases.get(mode) as pg.Pool).connect()
   try {
     const tenant = `t-${++numbered}`
@@ -111,11 +114,12 @@ async function aSender(mode: Mode, { setting, sender }: Kind): Promise<Sender> {
     await addDevices(client, by, tenant, sender === 'device' ? [{ device }] : [{ device }, { device: name }])
     // Nothing else is in the way.
     for (const [other, , owner] of limitsByName)
-      if (owner !== 'tenant') await setLimit(client, by, { tenant }, { setting: other, windows: 'none' })
-    const windows = `${setting.endsWith('Bytes') ? body.length : 1}:${windowSeconds}`
-    const isTenants = setting.startsWith('tenant')
-    const owner = setting.startsWith('fleet') ? name : device
-    await setLimit(client, by, isTenants ? { tenant } : { tenant, device: owner }, { setting, windows })
+      if (owner === 'device' || owner === 'fleet')
+        await setLimit(client, by, { tenant }, { setting: other, windows: 'none' })
+    const windows = `${setting.endsWith('Bytes') ? live.length : 1}:${seconds}`
+    const [, , of] = limitsByName.find(([known]) => known === setting) as (typeof limitsByName)[number]
+    const owner = of === 'fleet' ? name : device
+    await setLimit(client, by, of === 'tenant' ? { tenant } : { tenant, device: owner }, { setting, windows })
     // Last, so that who knows it knows the limits, too.
     const { token } = await addCredential(client, by, {
       tenant,
@@ -124,7 +128,7 @@ async function aSender(mode: Mode, { setting, sender }: Kind): Promise<Sender> {
       role: sender === 'device' ? 'device' : 'fleet',
       makesDevice: false,
     })
-    return { mode, name, token: token as string, device }
+    return { mode, name, token: token as string, device, body: setting.startsWith('catchUp') ? backlog : live }
   } finally {
     client.release()
   }
@@ -159,7 +163,7 @@ interface Heard {
 }
 
 /** Sends one message, and says what came first: its acknowledgement, or the end of the connection. */
-async function publish(client: MqttClient, { device }: Sender, qos: 1 | 2): Promise<Heard> {
+async function publish(client: MqttClient, { device, body }: Sender, qos: 1 | 2): Promise<Heard> {
   const startMs = performance.now()
   let goodbye: IDisconnectPacket | undefined
   client.once('disconnect', (packet) => (goodbye = packet))
@@ -181,7 +185,7 @@ async function post(sender: Sender): Promise<Response> {
     {
       method: 'POST',
       headers: { authorization: `Bearer ${sender.token}`, 'content-type': 'application/json' },
-      body,
+      body: sender.body,
     },
   )
 }
@@ -199,8 +203,9 @@ async function listen(sender: Sender, transport: Transport): Promise<unknown[]> 
 describe.concurrent.each(modes)('%s', (mode) => {
   describe.concurrent.each(transports)('%s', (transport) => {
     it.concurrent.each(kinds)('$setting, sent by a $sender', async (kind) => {
-      const sender = await aSender(mode, kind)
       const limit = limitOf(kind.setting)
+      const isOwn = kind.sender === 'device' && !limit.includes('tenant')
+      const sender = await aSender(mode, kind, transport === 'HTTP' || isOwn ? longSeconds : windowSeconds)
       if (transport === 'HTTP') {
         await vi.waitFor(async () => expect((await post(sender)).status).toBe(202), { timeout: 5000, interval: 100 })
         const answer = await post(sender)
@@ -221,7 +226,6 @@ describe.concurrent.each(modes)('%s', (mode) => {
       expect(await publish(client, sender, 1), 'what the limit allows').toMatchObject({ answer: 'stored' })
       const heard = await publish(client, sender, 1)
       client.end(true)
-      const isOwn = kind.sender === 'device' && !kind.setting.startsWith('tenant')
       if (!isOwn) {
         // Longer than any hold of its own: it waits for its turn, and nobody hangs up.
         expect(heard.answer).toBe('stored')
@@ -256,7 +260,7 @@ describe.concurrent.each(modes)('%s', (mode) => {
       const notices = await listen(sender, transport)
       const client = await connect(sender, transport)
       expect(await publish(client, sender, 1)).toMatchObject({ answer: 'stored' })
-      for (let n = 0; n < 3; n++) await client.publishAsync('devices/me/telemetry', body, { qos: 0 })
+      for (let n = 0; n < 3; n++) await client.publishAsync('devices/me/telemetry', sender.body, { qos: 0 })
       const notice = { code: 'rate_limited', limit: 'device', waitMs: expect.any(Number) }
       await expect.poll(() => notices).toEqual([notice, notice, notice])
       await sleep(holdMs + 300)
@@ -299,7 +303,7 @@ describe('a limit of the whole installation', () => {
     await client.connect()
     const [made] = await addDevices(client, by, 'acme', [{ device: 'pump-1' }])
     await client.end()
-    sender = { mode, name: 'pump-1', token: made?.token as string, device: 'pump-1', ports }
+    sender = { mode, name: 'pump-1', token: made?.token as string, device: 'pump-1', body: live, ports }
   }, 60_000)
   afterAll(() => all.disposeAsync())
 

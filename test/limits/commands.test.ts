@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { freePort } from '#test/servers/free-port.ts'
 import { freshDatabase } from '#test/servers/fresh.ts'
@@ -41,9 +42,15 @@ it('the commands of docs/limits.md work as they are, and show tells where each l
   expect(printed.get('limits list')).toMatch(/type pump +deviceReadings +1000:1,20000:60/)
   expect(printed.get('limits list')).toMatch(/tenant default +tenant +5000:1/)
   expect(printed.get('limits show')).toMatch(/device +10 in 1 s +device +10 +now/)
-  expect(printed.get('limits show')).toMatch(/device_readings +20000 in 60 s +type +20000 +now/)
   expect(printed.get('limits show')).toMatch(/tenant +5000 in 1 s +tenant +5000 +now/)
   expect(printed.get('limits unset')).toBe('unset: device for device pump-1\n')
+  const client = new pg.Client(env.DATABASE_URL)
+  await client.connect()
+  await client.query(`UPDATE device SET type = 'pump' WHERE external_id = 'pump-1'`)
+  await client.end()
+  await expect
+    .poll(() => run(['limits', 'show', 'pump-1'], env), { timeout: 15_000 })
+    .toMatch(/device_readings +20000 in 60 s +type +20000 +now/)
   await expect
     .poll(async () => JSON.parse(await run(['limits', 'show', 'pump-1', '--json'], env)).limits, { timeout: 15_000 })
     .toContainEqual(
