@@ -271,7 +271,7 @@ export const Config = section({
         env: 'REDIS_URL',
         secret: true,
         minLength: 1,
-        description: 'absent: limits are counted in this process',
+        description: 'absent: limits are counted, and MQTT sessions kept, in this process',
       }),
     ),
   }),

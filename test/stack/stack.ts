@@ -45,7 +45,7 @@ export class Stack implements AsyncDisposable {
       {
         KAFKA_BROKERS: kafkaBrokers,
         DATABASE_URL: url,
-        ...(redisUrl && { REDIS_URL: redisUrl }),
+        ...(redisUrl && { REDIS_URL: redisOfThisFile(redisUrl) }),
         BRIDGE_KAFKA_TOPIC_PREFIX: freshTopicPrefix(),
         BRIDGE_MQTT_PORT: String(ports[0]),
         BRIDGE_HTTP_PORT: String(ports[1]),
@@ -148,4 +148,11 @@ async function ready(base: string): Promise<boolean> {
   } catch {
     return false
   }
+}
+
+/** Test files that run at the same time are installations of their own, also where they share a Redis: they have equal device names. */
+function redisOfThisFile(redisUrl: string): string {
+  return new URL(redisUrl).pathname.length > 1
+    ? redisUrl
+    : `${redisUrl}/${Number(process.env.VITEST_POOL_ID ?? 0) % 16}`
 }

@@ -101,6 +101,11 @@ export class RedisLink {
     return this.#state === 'shared'
   }
 
+  /** Whether both sides are being brought to the same state. */
+  get isResyncing(): boolean {
+    return this.#state === 'resyncing'
+  }
+
   /** Resolves when Redis is shared, or after a second without it. */
   async start(): Promise<void> {
     const started = new Promise<void>((resolve) => (this.#started = resolve))

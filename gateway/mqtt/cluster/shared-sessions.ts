@@ -28,6 +28,8 @@ export interface Joined {
 
 /** Longest wait for another gateway to write what its client has acknowledged. */
 const releaseMs = 250
+/** Longest that messages are kept aside for a session that does not come. */
+const expectMs = 10_000
 /** How much longer than its session a record is kept while its client is connected, which is more than one round of `touch`. */
 const spareMs = 900_000
 const touchMs = 300_000
@@ -45,7 +47,7 @@ export class SharedSessions {
   readonly #acknowledged: Acknowledgements
   /** Connections that wait for another gateway, by inside id and epoch. */
   readonly #releases = new Map<string, () => void>()
-  /** What Redis does not know yet. */
+  /** While both sides are brought together: what Redis does not know yet. */
   readonly #unshared = new Set<Client>()
   readonly #toSave = new Set<Client>()
   readonly #touching: NodeJS.Timeout
@@ -72,7 +74,7 @@ export class SharedSessions {
       if (this.#link.isShared) this.#front.log.error({ err: error }, 'a session could not be taken over')
       client.epoch = Math.max(Date.now() * 1000, before + 1)
       client.keptEpoch = client.epoch
-      this.#unshared.add(client)
+      this.#changed(client)
       return { resumes: isKnown && !connect.clean, prepare: undefined }
     } finally {
       client.joining--
@@ -90,7 +92,7 @@ export class SharedSessions {
     else
       this.#save(client).then(
         () => client.epoch === epoch && client.connection === undefined && this.#end(client, sessionSeconds),
-        () => this.#unshared.add(client),
+        () => this.#changed(client),
       )
   }
 
@@ -105,7 +107,7 @@ export class SharedSessions {
     if (client.sessionSeconds === 0 || this.#toSave.has(client)) return
     if (this.#toSave.size === 0)
       setImmediate(() => {
-        for (const each of this.#toSave) this.#save(each).catch(() => this.#unshared.add(each))
+        for (const each of this.#toSave) this.#save(each).catch(() => this.#changed(each))
         this.#toSave.clear()
       })
     this.#toSave.add(client)
@@ -135,6 +137,7 @@ export class SharedSessions {
 
   /** Brings what is here to Redis, and what was queued there meanwhile to here. @throws what the link throws */
   async resync(): Promise<void> {
+    this.#unshared.clear()
     for (const client of this.#front.clients) if (client.epoch > 0) this.#unshared.add(client)
     while (this.#unshared.size > 0) {
       const some = [...this.#unshared].slice(0, atOnce)
@@ -150,6 +153,11 @@ export class SharedSessions {
 
   close(): void {
     clearInterval(this.#touching)
+  }
+
+  /** Redis has not heard of it: the next resync brings all that is here, and one that has begun this, too. */
+  #changed(client: Client): void {
+    if (this.#link.isResyncing) this.#unshared.add(client)
   }
 
   async #join(client: Client, connect: AcceptedConnect): Promise<Joined | undefined> {
@@ -191,17 +199,18 @@ export class SharedSessions {
     sessions.expect()
     let isExpected = true
     const arrived = () => {
+      clearTimeout(timer)
       if (isExpected) sessions.arrived()
       isExpected = false
     }
+    // The connection may end before its turn.
+    const timer = setTimeout(arrived, expectMs).unref()
     try {
       const session = await this.#load(client)
       if (session === undefined || client.epochElsewhere > client.epoch) {
         arrived()
         return undefined
       }
-      // The connection may end before its turn.
-      setTimeout(arrived, 10_000).unref()
       const { epoch } = client
       const prepare = async () => {
         // Taken over meanwhile: the broker must not keep what nobody would forget.
@@ -265,7 +274,7 @@ export class SharedSessions {
     this.#acknowledged.flush(client.id)
     this.#link
       .run('leave', this.#keysOf(client), [client.id, client.epoch, seconds, prefix])
-      .catch(() => this.#unshared.add(client))
+      .catch(() => this.#changed(client))
   }
 
   async #save(client: Client): Promise<void> {
