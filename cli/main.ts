@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDeadLettersCommand } from './dead-letters.ts'
+import { createDeviceTypesCommand } from './device-types.ts'
 import { createDevicesCommand } from './devices.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
@@ -37,6 +38,7 @@ for (const command of [
   createTenantsCommand(),
   createAdminTokensCommand(),
   createDeadLettersCommand(),
+  createDeviceTypesCommand(),
   createSimulateCommand().addHelpText(
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',

@@ -70,16 +70,24 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   const eventLog = opened.use(await startEventLog(config, options))
   const accounts = createAccounts(metrics)
   const parkedQuota = opened.use(startParkedQuota(databaseUrl, config.deadLetters, log))
-  const keepsFor = retentionMs(config.retention.reading)
-  const normalizer = createNormalizer({ retentionMs: keepsFor, authenticator: registry })
+  let contractsBroken = 0
+  metrics.totals(
+    'fleetbridge_contract_warnings_total',
+    'Stored messages that break the contract of their type (mode warn)',
+    [],
+    () => [[{}, contractsBroken] as const],
+  )
+  const decoding = {
+    retentionMs: retentionMs(config.retention.reading),
+    rulesOf: registry.rulesOf,
+    onContractBroken: () => contractsBroken++,
+  }
+  const normalizer = createNormalizer({ ...decoding, authenticator: registry })
   const replayer = createReplayer({
     eventLog,
     accounts,
     createNormalizer: (dryRun) =>
-      createNormalizer({
-        retentionMs: keepsFor,
-        authenticator: dryRun ? { admitDevice: () => 'admitted' } : registry,
-      }),
+      createNormalizer({ ...decoding, authenticator: dryRun ? { admitDevice: () => 'admitted' } : registry }),
   })
   const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, parkedQuota, log })
   const { clientCas } = config.auth

@@ -55,6 +55,7 @@ export class KnownCredentials implements RegistrySink {
       const status = row.enabled ? 'enabled' : 'disabled'
       if (device.status !== status) this.#changed = true
       device.status = status
+      device.type = row.type
       device.generation = this.#generation
     }
   }

@@ -13,6 +13,8 @@ export class KnownDevice {
   readonly tenant: Tenant
   readonly name: string
   status: DeviceStatus
+  /** Names its rules in `DeviceTypes`. */
+  type: string | null = null
   /** Newest first. */
   passwords: PasswordCredential[] | undefined = undefined
   /** The fleet device that brought it on first sight. */

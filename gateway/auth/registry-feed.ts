@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
+import type { DeviceTypeRow, DeviceTypes } from './device-rules.ts'
 
 export interface CredentialRow {
   readonly credentialId: string
@@ -25,6 +26,7 @@ export interface DeviceRow {
   readonly enabled: boolean
   /** The fleet device whose credential brought it on first sight. */
   readonly bringer: string | null
+  readonly type: string | null
 }
 
 /** Where the rows go. */
@@ -44,6 +46,13 @@ export interface RegistryFeed extends Handle {
   refreshed(): Promise<void>
 }
 
+interface Stand {
+  readonly nowMs: number
+  readonly credentials: number
+  /** Another text when any of them has changed. */
+  readonly deviceTypes: string
+}
+
 /** Without a notification (a pooler swallows them) a change is known after this and a read: within 2 s. */
 const pollMs = 1000
 const maxBackOffMs = 5000
@@ -60,7 +69,11 @@ const fullAgainMs = 30_000
 const pageSize = 5000
 
 /** The transaction's time: earlier than what its snapshot may miss. The count finds deleted rows, which no `updated_at` tells. */
-const standSql = `SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs", (SELECT count(*) FROM credential)::int AS credentials`
+const standSql = `SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs", (SELECT count(*) FROM credential)::int AS credentials,
+  (SELECT concat(count(*), ' ', sum(extract(epoch FROM updated_at))) FROM device_type) AS "deviceTypes"`
+/** They are few: all are read when one has changed. */
+const deviceTypeSql = `SELECT t.name AS tenant, y.name, y.identity, y.contract_mode AS "contractMode", y.contract
+  FROM device_type y JOIN tenant t ON t.id = y.tenant_id`
 const changedSince = (table: string, full: boolean) =>
   full ? '' : `${table}.updated_at > to_timestamp($3::float8 / 1000) AND`
 const credentialSql = (full: boolean) => `
@@ -72,7 +85,7 @@ const credentialSql = (full: boolean) => `
   FROM credential c JOIN device d ON d.id = c.device_id JOIN tenant t ON t.id = d.tenant_id
   WHERE ${changedSince('c', full)} c.id > $1 ORDER BY c.id LIMIT $2`
 const deviceSql = (full: boolean) => `
-  SELECT d.id, t.name AS tenant, d.external_id AS device, d.status = 'enabled' AS enabled, b.external_id AS bringer
+  SELECT d.id, t.name AS tenant, d.external_id AS device, d.status = 'enabled' AS enabled, b.external_id AS bringer, d.type
   FROM device d JOIN tenant t ON t.id = d.tenant_id
     LEFT JOIN credential c ON c.id = d.created_by LEFT JOIN device b ON b.id = c.device_id AND b.tenant_id = d.tenant_id
   WHERE ${changedSince('d', full)} d.id > $1 ORDER BY d.id LIMIT $2`
@@ -82,7 +95,12 @@ const deviceSql = (full: boolean) => `
  * the number of credentials is not what it should be (some were deleted), everything is read again. Keeps trying while Postgres is away;
  * the first read is waited for up to 5 s, so that a gateway starts ready where it can.
  */
-export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink, log: Log): Promise<RegistryFeed> {
+export async function startRegistryFeed(
+  databaseUrl: string,
+  sink: RegistrySink,
+  deviceTypes: DeviceTypes,
+  log: Log,
+): Promise<RegistryFeed> {
   let client: pg.Client | undefined
   let timer: NodeJS.Timeout | undefined
   let reading: Promise<void> | undefined
@@ -92,6 +110,7 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
   let closed = false
   /** Undefined: read everything, for the server may be another, and behind the one before. */
   let sinceMs: number | undefined
+  let typesRead = ''
   let isNotified = false
   let wideAtMs = 0
   let readTookMs = 0
@@ -132,8 +151,12 @@ export async function startRegistryFeed(databaseUrl: string, sink: RegistrySink,
     isNotified = false
     // One snapshot for all pages and for the count.
     await current.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-    const { rows } = await current.query<{ nowMs: number; credentials: number }>(standSql)
-    const stand = rows[0] as { nowMs: number; credentials: number }
+    const { rows } = await current.query<Stand>(standSql)
+    const stand = rows[0] as Stand
+    if (sinceMs === undefined || stand.deviceTypes !== typesRead) {
+      deviceTypes.take((await current.query<DeviceTypeRow>(deviceTypeSql)).rows, log)
+      typesRead = stand.deviceTypes
+    }
     await readRows(current, sinceMs === undefined ? undefined : sinceMs - (isWide ? overlapMs.wide : overlapMs.narrow))
     if (sink.size !== stand.credentials && startedAt >= fullFromMs) {
       if (sinceMs !== undefined) await readRows(current, undefined)

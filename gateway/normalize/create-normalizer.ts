@@ -3,6 +3,7 @@ import type { DeadLetter, DeadLetterContext } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
+import type { DeviceRules } from '../auth/device-rules.ts'
 import type { Ingress } from '../ingress.ts'
 import { ArrivalClock } from './arrival-clock.ts'
 import { chooseCodec } from './choose-codec.ts'
@@ -20,18 +21,24 @@ export interface NormalizerOptions {
   readonly retentionMs: number | undefined
   /** Asked whether a fleet credential may write a device that is not its own. */
   readonly authenticator: Pick<Authenticator, 'admitDevice'>
+  /** What holds for a device by its type. */
+  readonly rulesOf?: (tenant: string, device: string) => DeviceRules | undefined
+  /** Told of each message that breaks a contract in the mode `warn`, and is stored. */
+  readonly onContractBroken?: () => void
   /** One a process, or two messages could share a microsecond. */
   readonly clock?: ArrivalClock
 }
 
-export function createNormalizer({ retentionMs, authenticator, clock }: NormalizerOptions): Normalizer {
-  return new MessageNormalizer(retentionMs, authenticator, clock ?? new ArrivalClock())
+export function createNormalizer(options: NormalizerOptions): Normalizer {
+  return new MessageNormalizer(options)
 }
 
 /** One device's part of a message. */
 interface Share {
   readonly device: string
   readonly readings: Reading[]
+  /** Its type tells messages apart. */
+  byMessage: boolean
 }
 
 class MessageNormalizer implements Normalizer {
@@ -39,10 +46,15 @@ class MessageNormalizer implements Normalizer {
   readonly #authenticator: Pick<Authenticator, 'admitDevice'>
   readonly #clock: ArrivalClock
 
-  constructor(retentionMs: number | undefined, authenticator: Pick<Authenticator, 'admitDevice'>, clock: ArrivalClock) {
+  readonly #rulesOf: NonNullable<NormalizerOptions['rulesOf']>
+  readonly #onContractBroken: () => void
+
+  constructor({ retentionMs, authenticator, clock, rulesOf, onContractBroken }: NormalizerOptions) {
     this.#retentionUs = retentionMs === undefined ? Number.POSITIVE_INFINITY : retentionMs * 1000
     this.#authenticator = authenticator
-    this.#clock = clock
+    this.#clock = clock ?? new ArrivalClock()
+    this.#rulesOf = rulesOf ?? (() => undefined)
+    this.#onContractBroken = onContractBroken ?? (() => undefined)
   }
 
   normalize(batch: readonly Ingress[]): readonly Outcome[] {
@@ -89,6 +101,8 @@ class MessageNormalizer implements Normalizer {
     }
     const tooOld = this.#fill(shares, decoded.readings, ingress)
     if (tooOld !== undefined) return tooOld
+    const broken = this.#applyRules(shares, ingress)
+    if (broken !== undefined) return broken
     // Last, since it counts unknown devices against the credential's cap: only messages that will be stored may do so.
     for (const { device } of shares) {
       const stop = this.#admit(ingress, device)
@@ -107,6 +121,23 @@ class MessageNormalizer implements Normalizer {
       return notAllowed(ingress, `the payload names ${quoted(device)}, but it was sent for ${quoted(named)}`)
     if (principal.allows(device)) return undefined
     return notAllowed(ingress, `this credential does not speak for device ${quoted(device)}`)
+  }
+
+  /** What the types of the devices ask for. */
+  #applyRules(shares: readonly Share[], ingress: Ingress): Outcome | undefined {
+    const { tenant } = ingress.principal
+    let isBroken = false
+    for (const share of shares) {
+      const rules = this.#rulesOf(tenant, share.device)
+      if (rules === undefined) continue
+      share.byMessage = rules.identity === 'message'
+      const fault = rules.contract?.faultOf(share.readings)
+      if (fault === undefined) continue
+      if (rules.contractMode === 'park') return parked(ingress, 'contract', fault)
+      isBroken = true
+    }
+    if (isBroken) this.#onContractBroken()
+    return undefined
   }
 
   #admit(ingress: Ingress, device: string): Outcome | undefined {
@@ -159,7 +190,7 @@ function sharesOf(raws: readonly RawReading[]): Share[] {
       seen.add(device)
     }
     last = device
-    shares.push({ device, readings: [] })
+    shares.push({ device, readings: [], byMessage: false })
   }
   return shares
 }
@@ -180,10 +211,10 @@ function eventsOf(ingress: Ingress, codec: Codec, decoded: Decoded, shares: read
   // The message's own name goes before that of the request, which may be a client's that names each attempt anew.
   const messageKey = decoded.messageKey ?? ingress.messageKey
   const events: TelemetryEvent[] = []
-  for (const { device, readings } of shares) {
+  for (const { device, readings, byMessage } of shares) {
     const isUntimed = readings.some(hasArrivalTime)
     // The arrival of a replayed one may be that of another of the same moment, which is stored; its own name tells it from that.
-    const identity = decoded.identity ?? (replayOf !== undefined && isUntimed ? 'message' : undefined)
+    const identity = decoded.identity ?? (byMessage || (replayOf !== undefined && isUntimed) ? 'message' : undefined)
     const needsDelivery = messageKey === undefined && (identity !== undefined || isUntimed)
     const deliveryKey = needsDelivery ? ingress.deliveryKey : undefined
     events.push({
