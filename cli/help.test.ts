@@ -3,6 +3,7 @@ import { expect, it } from 'vitest'
 import { createAdminTokensCommand } from './admin-tokens.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDeadLettersCommand } from './dead-letters.ts'
+import { createDeviceTypesCommand } from './device-types.ts'
 import { createDevicesCommand } from './devices.ts'
 import { createLimitsCommand } from './limits.ts'
 import { createTenantsCommand } from './tenants.ts'
@@ -14,6 +15,7 @@ const commands = [
   createAdminTokensCommand(),
   createLimitsCommand(),
   createDeadLettersCommand(),
+  createDeviceTypesCommand(),
 ].flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
 
 function helpOf(command: Command): string {

@@ -6,6 +6,7 @@ import { createCodecsCommand } from './codecs.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDeadLettersCommand } from './dead-letters.ts'
 import { createDecodeCommand } from './decode.ts'
+import { createDeviceTypesCommand } from './device-types.ts'
 import { createDevicesCommand } from './devices.ts'
 import { createDoctorCommand } from './doctor.ts'
 import { reportError } from './failure.ts'
@@ -46,6 +47,7 @@ for (const command of [
   createDeadLettersCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
+  createDeviceTypesCommand(),
   createSimulateCommand().addHelpText(
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',

@@ -100,10 +100,19 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
   )
   const accounts = createAccounts(metrics)
   const rebirths = new Rebirths()
+  let contractsBroken = 0
+  metrics.totals(
+    'fleetbridge_contract_warnings_total',
+    'Stored messages that break the contract of their type (mode warn)',
+    [],
+    () => [[{}, contractsBroken] as const],
+  )
   const normalizing = {
     retentionMs: retentionMs(config.retention.reading),
     aliases: registry.aliases,
     routes,
+    rulesOf: registry.rulesOf,
+    onContractBroken: () => contractsBroken++,
   }
   const normalizer = createNormalizer({
     ...normalizing,

@@ -91,6 +91,13 @@ async function aLetter(): Promise<string> {
   return rows[0].id
 }
 
+async function aType(): Promise<string> {
+  const type = `type-${++numbered}`
+  const contract = { metrics: { t: { type: 'number' } } }
+  expect((await ask('POST', `/device-types/${type}`, ownToken, { mode: 'warn', contract })).status).toBe(200)
+  return type
+}
+
 async function aTenant(): Promise<string> {
   const tenant = `tenant-${++numbered}`
   await ask('POST', '/tenants', ownToken, { tenant })
@@ -160,6 +167,16 @@ const actions: Action[] = [
   ['count dead letters', 'viewer', 200, async () => ['GET', '/dead-letters/codes']],
   ['show a dead letter', 'operator', 200, async () => ['GET', `/dead-letters/${await aLetter()}`]],
   ['replay dead letters', 'operator', 200, async () => ['POST', '/dead-letters/replay', { ids: [await aLetter()] }]],
+  ['list device types', 'viewer', 200, async () => ['GET', '/device-types']],
+  ['show a device type', 'viewer', 200, async () => ['GET', `/device-types/${await aType()}`]],
+  ['set a device type', 'operator', 200, async () => ['POST', '/device-types/pump', { mode: 'off' }]],
+  [
+    'assign a device type',
+    'operator',
+    200,
+    async () => ['POST', '/device-types/pump/assign', { devices: [await aDevice()] }],
+  ],
+  ['remove a device type', 'admin', 200, async () => ['DELETE', `/device-types/${await aType()}`]],
   ['purge dead letters', 'admin', 200, async () => ['POST', '/dead-letters/purge', { ids: [await aLetter()] }]],
 ]
 

@@ -20,6 +20,7 @@ import { adminTokenRoutes } from './routes/admin-tokens.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { credentialRoutes } from './routes/credentials.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
+import { deviceTypeRoutes } from './routes/device-types.ts'
 import { deviceRoutes } from './routes/devices.ts'
 import { limitRoutes } from './routes/limits.ts'
 import { tenantRoutes } from './routes/tenants.ts'
@@ -43,6 +44,7 @@ export const adminRoutes: readonly AdminRoute[] = [
   ...limitRoutes,
   ...auditRoutes,
   ...deadLetterRoutes,
+  ...deviceTypeRoutes,
 ]
 
 const base = '/admin/v1'

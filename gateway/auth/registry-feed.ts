@@ -2,6 +2,7 @@ import pg from 'pg'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { LimitOverrideRow } from '../rate-limit/limit-overrides.ts'
+import type { DeviceTypeRow, DeviceTypes } from './device-rules.ts'
 
 export interface CredentialRow {
   readonly credentialId: string
@@ -45,6 +46,8 @@ export interface RegistrySink {
 
 export interface RegistryFeedOptions {
   readonly sink: RegistrySink
+  /** What holds by device type. */
+  readonly deviceTypes: DeviceTypes
   /** All rows of `limit_override`, whenever they have changed, and after every reconnect. */
   readonly onLimitOverrides: (rows: readonly LimitOverrideRow[]) => void
   readonly log: Log
@@ -75,15 +78,21 @@ const pageSize = 5000
  * are few, so a sum over all of them says whether any changed: whatever a transaction commits, however late, makes it another.
  */
 const standSql = `SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs", (SELECT count(*) FROM credential)::int AS credentials,
-  (SELECT concat_ws(' ', count(*), sum(id), sum(extract(epoch FROM updated_at))) FROM limit_override) AS limits`
+  (SELECT concat_ws(' ', count(*), sum(id), sum(extract(epoch FROM updated_at))) FROM limit_override) AS limits,
+  (SELECT concat(count(*), ' ', sum(extract(epoch FROM updated_at))) FROM device_type) AS "deviceTypes"`
 interface Stand {
   readonly nowMs: number
   readonly credentials: number
+  /** Both another text when any of them has changed. */
   readonly limits: string
+  readonly deviceTypes: string
 }
 const limitSql = `
   SELECT t.name AS tenant, l.device_type AS "deviceType", d.external_id AS device, l.setting, l.windows
   FROM limit_override l JOIN tenant t ON t.id = l.tenant_id LEFT JOIN device d ON d.id = l.device_id ORDER BY l.id`
+/** They are few: all are read when one has changed. */
+const deviceTypeSql = `SELECT t.name AS tenant, y.name, y.identity, y.contract_mode AS "contractMode", y.contract
+  FROM device_type y JOIN tenant t ON t.id = y.tenant_id`
 const changedSince = (table: string, full: boolean) =>
   full ? '' : `${table}.updated_at > to_timestamp($3::float8 / 1000) AND`
 const credentialSql = (full: boolean) => `
@@ -108,7 +117,7 @@ const deviceSql = (full: boolean) => `
  */
 export async function startRegistryFeed(
   databaseUrl: string,
-  { sink, onLimitOverrides, log }: RegistryFeedOptions,
+  { sink, deviceTypes, onLimitOverrides, log }: RegistryFeedOptions,
 ): Promise<RegistryFeed> {
   let client: pg.Client | undefined
   let timer: NodeJS.Timeout | undefined
@@ -120,6 +129,7 @@ export async function startRegistryFeed(
   /** Undefined: read everything, for the server may be another, and behind the one before. */
   let sinceMs: number | undefined
   let limitsStand = ''
+  let typesRead = ''
   let isNotified = false
   let wideAtMs = 0
   let readTookMs = 0
@@ -162,6 +172,10 @@ export async function startRegistryFeed(
     await current.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     const { rows } = await current.query<Stand>(standSql)
     const stand = rows[0] as Stand
+    if (sinceMs === undefined || stand.deviceTypes !== typesRead) {
+      deviceTypes.take((await current.query<DeviceTypeRow>(deviceTypeSql)).rows, log)
+      typesRead = stand.deviceTypes
+    }
     await readRows(current, sinceMs === undefined ? undefined : sinceMs - (isWide ? overlapMs.wide : overlapMs.narrow))
     if (sink.size !== stand.credentials && startedAt >= fullFromMs) {
       if (sinceMs !== undefined) await readRows(current, undefined)

@@ -10,6 +10,7 @@ import { CertificateLogin, type CertificatePrincipal } from './certificate-login
 import { startClientAuthorities } from './client-authorities.ts'
 import { clientCertificateOf } from './client-certificate.ts'
 import { type Credential, KnownPrincipal } from './credential.ts'
+import { type DeviceRules, DeviceTypes } from './device-rules.ts'
 import { FirstSight } from './first-sight.ts'
 import { maxJwtBytes, startJwtLogin } from './jwt-login.ts'
 import { KnownCredentials } from './known-credentials.ts'
@@ -29,6 +30,8 @@ export interface RegistryOptions {
 }
 
 export interface Registry extends Authenticator, Handle {
+  /** What holds for a device by its type; undefined where nothing does. Allocates nothing. */
+  rulesOf(tenant: string, device: string): DeviceRules | undefined
   /** False until credentials were read for the first time: until then nobody is let in, and nobody is called unknown. */
   loaded(): boolean
   /** Other names of devices, as the registry's tables have them. */
@@ -70,12 +73,13 @@ export async function startRegistry({
   }
   const firstSight = new FirstSight(limits)
   const known = new KnownCredentials(firstSight, onChange)
+  const deviceTypes = new DeviceTypes()
   const jwt = opened.use(await startJwtLogin(auth.jwt, known.devices, { log, onChange }))
   const authorities = opened.use(await startClientAuthorities(auth.clientCas, { log, onChange }))
   const certificates = new CertificateLogin(known, authorities)
   const passwords = new PasswordLogin(known, log)
   const lastUse = opened.use(startLastUse(databaseUrl, log))
-  const feed = opened.use(await startRegistryFeed(databaseUrl, { sink: known, onLimitOverrides, log }))
+  const feed = opened.use(await startRegistryFeed(databaseUrl, { sink: known, deviceTypes, onLimitOverrides, log }))
   const counts = new AuthCounts(metrics)
   metrics.gauge('fleetbridge_credentials', 'Credentials held in memory', () => known.size)
 
@@ -131,6 +135,11 @@ export async function startRegistry({
     ...handleOf(() => parts.disposeAsync()),
     loaded: () => feed.loaded(),
     aliases: { of: (tenant) => known.devices.aliasesOf(tenant) },
+    rulesOf(tenant, device) {
+      if (deviceTypes.isEmpty) return undefined
+      const type = known.devices.find(tenant, device)?.type
+      return type === null || type === undefined ? undefined : deviceTypes.find(tenant, type)
+    },
     refreshed: () => feed.refreshed(),
     typeOf: (tenant, device) => known.devices.find(tenant, device)?.type,
     async settled() {

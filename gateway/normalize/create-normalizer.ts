@@ -3,6 +3,7 @@ import type { DeadLetter, DeadLetterContext } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Aliases, Authenticator, TenantAliases } from '../auth/authenticator.ts'
+import type { DeviceRules } from '../auth/device-rules.ts'
 import type { Ingress } from '../ingress.ts'
 import type { Routes } from '../routes/route-table.ts'
 import { ArrivalClock } from './arrival-clock.ts'
@@ -22,6 +23,10 @@ export interface NormalizerOptions {
   readonly retentionMs: number | undefined
   /** Asked whether a fleet credential may write a device that is not its own. */
   readonly authenticator: Pick<Authenticator, 'admitDevice'>
+  /** What holds for a device by its type. */
+  readonly rulesOf?: (tenant: string, device: string) => DeviceRules | undefined
+  /** Told of each message that breaks a contract in the mode `warn`, and is stored. */
+  readonly onContractBroken?: () => void
   /** One a process, or two messages could share a microsecond. */
   readonly clock?: ArrivalClock
   /** What operators have said about topics and paths; absent: the default order decides alone. */
@@ -41,6 +46,8 @@ export function createNormalizer(options: NormalizerOptions): Normalizer {
 interface Share {
   readonly device: string
   readonly readings: Reading[]
+  /** Its type tells messages apart. */
+  byMessage: boolean
 }
 
 class MessageNormalizer implements Normalizer {
@@ -52,6 +59,9 @@ class MessageNormalizer implements Normalizer {
   readonly #edgeNodes: EdgeNodes
   readonly #askForBirth: (tenant: string, node: string) => void
 
+  readonly #rulesOf: NonNullable<NormalizerOptions['rulesOf']>
+  readonly #onContractBroken: () => void
+
   constructor(options: NormalizerOptions) {
     const { retentionMs, authenticator, clock, routes, aliases, edgeNodes, askForBirth } = options
     this.#retentionUs = retentionMs === undefined ? Number.POSITIVE_INFINITY : retentionMs * 1000
@@ -61,6 +71,8 @@ class MessageNormalizer implements Normalizer {
     this.#aliases = aliases
     this.#edgeNodes = edgeNodes ?? new EdgeNodes()
     this.#askForBirth = askForBirth ?? (() => {})
+    this.#rulesOf = options.rulesOf ?? (() => undefined)
+    this.#onContractBroken = options.onContractBroken ?? (() => undefined)
   }
 
   normalize(batch: readonly Ingress[]): readonly Outcome[] {
@@ -120,6 +132,8 @@ class MessageNormalizer implements Normalizer {
     }
     const tooOld = this.#fill(shares, readings, ingress)
     if (tooOld !== undefined) return tooOld
+    const broken = this.#applyRules(shares, ingress)
+    if (broken !== undefined) return broken
     // Last, since it counts unknown devices against the credential's cap: only messages that will be stored may do so.
     for (const { device } of shares) {
       const stop = this.#admit(ingress, device)
@@ -145,6 +159,23 @@ class MessageNormalizer implements Normalizer {
       return notAllowed(ingress, `the payload names ${quoted(device)}, but it was sent for ${quoted(named)}`)
     if (principal.allows(device)) return undefined
     return notAllowed(ingress, `this credential does not speak for device ${quoted(device)}`)
+  }
+
+  /** What the types of the devices ask for. */
+  #applyRules(shares: readonly Share[], ingress: Ingress): Outcome | undefined {
+    const { tenant } = ingress.principal
+    let isBroken = false
+    for (const share of shares) {
+      const rules = this.#rulesOf(tenant, share.device)
+      if (rules === undefined) continue
+      share.byMessage = rules.identity === 'message'
+      const fault = rules.contract?.faultOf(share.readings)
+      if (fault === undefined) continue
+      if (rules.contractMode === 'park') return parked(ingress, 'contract', fault)
+      isBroken = true
+    }
+    if (isBroken) this.#onContractBroken()
+    return undefined
   }
 
   #admit(ingress: Ingress, device: string): Outcome | undefined {
@@ -216,7 +247,7 @@ function sharesOf(raws: readonly RawReading[]): Share[] {
       seen.add(device)
     }
     last = device
-    shares.push({ device, readings: [] })
+    shares.push({ device, readings: [], byMessage: false })
   }
   return shares
 }
@@ -237,10 +268,10 @@ function eventsOf(ingress: Ingress, codec: Codec, decoded: Decoded, shares: read
   // The message's own name goes before that of the request, which may be a client's that names each attempt anew.
   const messageKey = decoded.messageKey ?? ingress.messageKey
   const events: TelemetryEvent[] = []
-  for (const { device, readings } of shares) {
+  for (const { device, readings, byMessage } of shares) {
     const isUntimed = readings.some(hasArrivalTime)
     // The arrival of a replayed one may be that of another of the same moment, which is stored; its own name tells it from that.
-    const identity = decoded.identity ?? (replayOf !== undefined && isUntimed ? 'message' : undefined)
+    const identity = decoded.identity ?? (byMessage || (replayOf !== undefined && isUntimed) ? 'message' : undefined)
     const needsDelivery = messageKey === undefined && (identity !== undefined || isUntimed)
     const deliveryKey = needsDelivery ? ingress.deliveryKey : undefined
     events.push({
@@ -296,7 +327,7 @@ function parked(ingress: Ingress, code: ReasonCode, message: string): Outcome {
 }
 
 /** What a replay has to know beside the bytes; undefined for a device's own message, which says everything. */
-function contextOf({ principal, device, fleetItem, arrayElement, messageKey }: Ingress, of: string) {
+function contextOf({ principal, device, fleetItem, arrayElement, messageKey, headers }: Ingress, of: string) {
   const context: DeadLetterContext = {
     ...(principal.device !== of && { sender: principal.device }),
     ...(principal.fleet && { fleet: true }),
@@ -304,6 +335,7 @@ function contextOf({ principal, device, fleetItem, arrayElement, messageKey }: I
     ...(arrayElement === true && { arrayElement: true }),
     ...(device !== undefined && { device }),
     ...(messageKey !== undefined && { messageKey }),
+    ...(headers !== undefined && { headers: Object.fromEntries(headers) }),
   }
   for (const _ in context) return context
   return undefined

@@ -19,6 +19,7 @@ export type AuditAction =
   | 'dead-letter.purge'
   | 'device-type.set'
   | 'device-type.remove'
+  | 'device-type.assign'
 
 export interface AuditEntry {
   readonly tenant: string | null
