@@ -85,7 +85,23 @@ it('bodies of LoRaWAN servers and binary ones come whole', async () => {
   const { post, pipeline } = await startSource()
   await post('/v1/telemetry?event=up', '{"deviceInfo":{"devEui":"a"},"object":{}}', fleet)
   expect(pipeline.last.topic).toBe('/v1/telemetry?event=up')
-  await post('/v1/telemetry', new Uint8Array([0x82, 1, 2]), { 'content-type': 'application/cbor' })
+  await post('/v1/telemetry', new Uint8Array([0x83, 1, 2]), { 'content-type': 'application/cbor' })
   expect(pipeline.envelopes).toHaveLength(2)
-  expect([...pipeline.last.payload]).toEqual([0x82, 1, 2])
+  expect([...pipeline.last.payload], 'an array that is cut off').toEqual([0x83, 1, 2])
+})
+
+it.each([
+  ['application/cbor', [0x83, 0xa1, 0x61, 0x61, 0x01, 0x05, 0x80], ['a1616101', '05', '80']],
+  ['application/cbor', [0x9f, 0x9f, 0xff, 0xa1, 0x01, 0x02, 0xff], ['9fff', 'a10102']],
+  ['application/cbor', [0x81, 0xc1, 0x01], ['c101']],
+  ['application/cbor', [0x80], ['80']],
+  ['application/cbor', [0xa1, 0x01, 0x02], ['a10102']],
+  ['application/msgpack', [0x92, 0x81, 0xa1, 0x61, 0x01, 0xc0], ['81a16101', 'c0']],
+  ['application/msgpack', [0xdc, 0, 1, 0x90], ['90']],
+  ['application/msgpack', [0x90], ['90']],
+  ['application/senml+cbor', [0x81, 0xa0], ['81a0']],
+])('%s: an array is as many messages as it has elements (%j)', async (type, body, expected) => {
+  const { post, pipeline } = await startSource()
+  await post('/v1/telemetry', new Uint8Array(body), { 'content-type': type })
+  expect(pipeline.envelopes.map(({ ingress }) => ingress.payload.toString('hex'))).toEqual(expected)
 })

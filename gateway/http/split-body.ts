@@ -1,4 +1,5 @@
 import { mediaTypeOf } from '../normalize/media-type.ts'
+import { splitCborArray, splitMsgpackArray } from '../normalize/split-binary.ts'
 import { fleetMembers, type JsonMember, splitArray } from '../normalize/split-json.ts'
 
 /** The messages of a body; one more than allowed means too many. */
@@ -25,18 +26,21 @@ export function splitBody(body: Buffer, { contentType, fleet, maxItems }: SplitO
     const parts = splitLines(body, maxItems)
     return parts.length === 0 ? undefined : { kind: 'lines', parts }
   }
+  if (type === 'application/cbor') return arrayOf(splitCborArray(body))
+  if (type === 'application/msgpack') return arrayOf(splitMsgpackArray(body))
   const isBatch = type === 'application/cloudevents-batch+json'
   if (type !== undefined && type !== 'application/json' && !isBatch) return undefined
   const first = firstByte(body)
-  if (first === openBracket) {
-    const parts = splitArray(body, maxItems)
-    return parts === undefined || parts.length === 0 ? undefined : { kind: 'array', parts }
-  }
+  if (first === openBracket) return arrayOf(splitArray(body, maxItems))
   if (fleet && first === openBrace && !isBatch) {
     const parts = fleetMembers(body, maxItems)
     return parts === undefined ? undefined : { kind: 'fleet', parts }
   }
   return undefined
+}
+
+function arrayOf(parts: readonly Buffer[] | undefined): Split | undefined {
+  return parts === undefined || parts.length === 0 ? undefined : { kind: 'array', parts }
 }
 
 const openBracket = 0x5b

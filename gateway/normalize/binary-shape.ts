@@ -13,11 +13,22 @@ const maxSteps = 100_000
 export class BinaryShape {
   /** Items that are still to come, of each array and map that is open; Infinity where a mark ends it. */
   readonly #open: number[] = []
+  readonly #isBounded: boolean
   #items = 0
   #steps = 0
 
   /** Whether the document is complete. */
   isWhole = false
+
+  /** @param isBounded false where only its parts are asked for, each of which is checked again */
+  constructor(isBounded = true) {
+    this.#isBounded = isBounded
+  }
+
+  /** Containers that are open. */
+  get level(): number {
+    return this.#open.length
+  }
 
   /** A tag before an item. */
   tag(): void {
@@ -52,7 +63,7 @@ export class BinaryShape {
 
   #count(): void {
     this.#steps += 1 + this.#open.length
-    if (++this.#items > maxItems || this.#steps > maxSteps)
+    if ((++this.#items > maxItems || this.#steps > maxSteps) && this.#isBounded)
       throw new DecodeError('too_many_readings', `more than ${maxItems} keys and values, or too many deep inside`)
   }
 

@@ -1,5 +1,6 @@
 import { type DecodeOptions, decode, type Tag, type TagDecoder } from 'cbor2'
 import { BinaryShape } from './binary-shape.ts'
+import { walkCbor } from './cbor-shape.ts'
 import { DecodeError } from './decode-error.ts'
 import { exactInteger } from './exact-integer.ts'
 import { quoted } from './quote.ts'
@@ -11,7 +12,7 @@ import { quoted } from './quote.ts'
  * @throws {DecodeError}
  */
 export function readCbor(bytes: Buffer, labels?: ReadonlyMap<number, string>): unknown {
-  checkShape(bytes)
+  walkCbor(bytes, new BinaryShape())
   const options = labels === undefined ? plainOptions : { ...plainOptions, createObject: objectMaker(labels) }
   try {
     // The one integer that cbor2 would hand over like the float of the same value.
@@ -31,8 +32,6 @@ export function readCborAsJson(bytes: Buffer): unknown {
 /** -2^53 as an integer. */
 const firstUnsafeNegative = Buffer.from('3b001fffffffffffff', 'hex')
 
-/** Tags in a row; more mean nothing. */
-const maxTags = 4
 /** Of bignums: texts of more digits are of no use, and take longer than linear time. */
 const maxBignumBytes = 32
 
@@ -50,64 +49,6 @@ const plainOptions: DecodeOptions = {
   tags: tagDecoders,
   // The shape was checked, and is counted in another way here: an array twice, and every tag.
   maxDepth: 1024,
-}
-
-/** Every head once, from the first to the last, without recursion. */
-function checkShape(bytes: Buffer): void {
-  const shape = new BinaryShape()
-  let at = 0
-  let tags = 0
-  while (!shape.isWhole) {
-    if (at >= bytes.length) throw cutOff()
-    const head = bytes[at++] as number
-    const major = head >> 5
-    const info = head & 0x1f
-    const size = info < 24 ? 0 : info < 28 ? 1 << (info - 24) : info === 31 ? 0 : -1
-    if (size < 0) throw new DecodeError('malformed', `not CBOR: ${info} is no length`)
-    if (at + size > bytes.length) throw cutOff()
-    const argument = info < 24 ? info : info === 31 ? Number.POSITIVE_INFINITY : argumentOf(bytes, at, size)
-    at += size
-    if (major === 6) {
-      if (info === 31 || ++tags > maxTags) throw new DecodeError('malformed', 'not CBOR: tags without a value')
-      shape.tag()
-      continue
-    }
-    tags = 0
-    switch (major) {
-      case 2:
-      case 3:
-        // Each part of one without a length has its own head, and lies in it like an element.
-        if (info === 31) shape.enter(argument)
-        else {
-          at += argument
-          if (at > bytes.length) throw cutOff()
-          shape.item()
-        }
-        break
-      case 4:
-        shape.enter(argument)
-        break
-      case 5:
-        shape.enter(argument * 2)
-        break
-      case 7:
-        if (info !== 31) shape.item()
-        else if (!shape.end()) throw new DecodeError('malformed', 'not CBOR: an end without a beginning')
-        break
-      default:
-        shape.item()
-    }
-  }
-  if (at < bytes.length) throw new DecodeError('malformed', 'not CBOR: there are bytes behind its end')
-}
-
-function argumentOf(bytes: Buffer, at: number, size: number): number {
-  if (size === 8) return bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4)
-  return bytes.readUIntBE(at, size)
-}
-
-function cutOff(): DecodeError {
-  return new DecodeError('malformed', 'not CBOR: it ends too early')
 }
 
 function objectMaker(labels: ReadonlyMap<number, string> | undefined): NonNullable<DecodeOptions['createObject']> {

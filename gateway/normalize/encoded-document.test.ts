@@ -291,6 +291,21 @@ describe('SenML in CBOR', () => {
     expect(senml(value)).toEqual(expected)
   })
 
+  it('an empty unit is none', () => {
+    for (const unit of ['', undefined])
+      expect(
+        senml([
+          record([
+            [-4, 'V'],
+            [0, 'a'],
+            ...(unit === undefined ? [] : [[1, unit] as [number, unknown]]),
+            [2, 1],
+            [5, 2],
+          ]),
+        ]),
+      ).toEqual(unit === '' ? ['me-1 a 1 null', 'me-1 a.sum 2 null'] : ['me-1 a 1 V', 'me-1 a.sum 2 V.s'])
+  })
+
   it('white space alone is empty', () => {
     expect(decoded('application/senml+cbor', Buffer.from(' \n'), '/v1/telemetry')).toBe('empty')
   })

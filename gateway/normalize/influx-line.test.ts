@@ -62,6 +62,12 @@ describe('timestamps', () => {
     expect(decoded('m x=1 1700000000', '/write?%70recision=s')).toEqual(['w m.x 1 1700000000000000'])
   })
 
+  it('a line has room for many tags, and an end', () => {
+    const tags = (count: number) => Array.from({ length: count }, (_, at) => `,t${at}=1`).join('')
+    expect(decoded(`m${tags(256)} f=1`)).toHaveLength(1)
+    expect(decoded(`m${tags(257)} f=1`)).toBe('bad_value')
+  })
+
   it('a query says nothing over MQTT', () => {
     expect(decoded('m x=1', 'telegraf/a?precision=fortnight')).toEqual(['w m.x 1 undefined'])
   })

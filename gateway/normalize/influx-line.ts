@@ -9,6 +9,9 @@ import { named, pathOf, transportDevice } from './topic-device.ts'
 /** InfluxDB's line protocol, as Telegraf, Home Assistant and many more write it: `measurement,tag=value field=1.5,other=2i 1700000000000000000`. */
 export const influxLineCodec: Codec = { name: 'influx-line', decode }
 
+/** Each is four bytes of its metrics' names at least, so a line of more could not be stored, and sorting a megabyte of them takes half a second. */
+const maxTags = 256
+
 const deviceTags = ['device_id', 'device', 'sensor_id', 'sensor', 'host']
 
 export function isInfluxLine({ transport, topic }: CodecContext): boolean {
@@ -43,6 +46,7 @@ function tagsOf(line: LineReader): Map<string, string> {
     const key = line.name(afterKey, 'a tag key')
     line.expect(equals, `"=" behind tag key ${quoted(key)}`)
     const value = line.name(afterTagValue, `the value of tag ${quoted(key)}`)
+    if (tags.size === maxTags) throw new DecodeError('bad_value', `a line has more than ${maxTags} tags`)
     if (tags.has(key)) throw new DecodeError('malformed', `tag ${quoted(key)} is there twice`)
     tags.set(key, value)
   }

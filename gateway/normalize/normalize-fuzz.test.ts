@@ -202,7 +202,7 @@ it('any batch gives one outcome a message, in order, and events that a worker ta
         }
       }
     }),
-    { seed, numRuns: 6000 },
+    { seed, numRuns: 3000 },
   )
   expect([...kinds.keys()].sort(), 'all kinds were seen').toEqual(['dead', 'events', 'ignored', 'refused'])
 })

@@ -75,7 +75,7 @@ function addRecord(readings: ReadingList, context: CodecContext, base: Base, rec
   const value = measuredIn(base, record)
   const sum = numberIn(record, 's')
   const time = secondsIn(record, 't')
-  const unit = textIn(record, 'u') ?? base.unit
+  const unit = (textIn(record, 'u') ?? base.unit) || undefined // an empty one is none
   if (value === undefined && sum === undefined) {
     if (baseLabels.some((label) => record[label] !== undefined)) return
     throw new DecodeError('bad_value', 'a SenML record has no value')
