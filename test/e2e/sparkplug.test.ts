@@ -32,7 +32,7 @@ beforeAll(async () => {
   })
   secondPort = mqttPort
   token = await stack.addFleet('edge')
-}, 60_000)
+})
 afterAll(() => cleanUp.disposeAsync())
 
 /** An edge node as its makers' library has it: a death as its will, commands before its birth, aliases after it. */
