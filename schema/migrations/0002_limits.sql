@@ -1,3 +1,4 @@
+-- Programs since 0001_security run on this.
 CREATE TABLE "limit_override" (
 	"id" integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY (sequence name "limit_override_id_seq" INCREMENT BY 1 MINVALUE 1 MAXVALUE 2147483647 START WITH 1 CACHE 1),
 	"tenant_id" integer NOT NULL,

@@ -1,3 +1,4 @@
+-- Programs since 0001_security run on this.
 CREATE TABLE "device_type" (
 	"tenant_id" integer NOT NULL,
 	"name" text NOT NULL,

@@ -1,3 +1,4 @@
+-- Programs since 0001_security run on this.
 CREATE INDEX "device_aliases_index" ON "device" USING gin ("aliases") WHERE "device"."aliases" <> '{}';--> statement-breakpoint
 -- By hand -------------------------------------------------------------------------------------------------------------------
 COMMENT ON COLUMN "device"."aliases" IS 'Other names under which its messages come: a Tasmota topic, a devEui, GROUP/NODE; unique in the tenant, and never an id of another';--> statement-breakpoint
