@@ -239,7 +239,7 @@ describe.concurrent.each(modes)('%s', (mode) => {
       else expect(heard.tookMs).toBeGreaterThan(holdMs * 0.9)
       if (heard.answer === 'disconnect 0x96') expect(heard.reason).toContain(`"${limit}"`)
       const notice = { code: 'rate_limited', limit, waitMs: expect.any(Number), pid: expect.any(Number) }
-      await expect.poll(() => notices).toEqual([notice])
+      await vi.waitFor(() => expect(notices).toEqual([notice]))
     })
   })
 
@@ -262,7 +262,7 @@ describe.concurrent.each(modes)('%s', (mode) => {
       expect(await publish(client, sender, 1)).toMatchObject({ answer: 'stored' })
       for (let n = 0; n < 3; n++) await client.publishAsync('devices/me/telemetry', sender.body, { qos: 0 })
       const notice = { code: 'rate_limited', limit: 'device', waitMs: expect.any(Number) }
-      await expect.poll(() => notices).toEqual([notice, notice, notice])
+      await vi.waitFor(() => expect(notices).toEqual([notice, notice, notice]))
       await sleep(holdMs + 300)
       expect(client.connected).toBe(true)
       client.end(true)
