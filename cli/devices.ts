@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander'
+import { changeAliases } from '#gateway/admin/registry/aliases.ts'
 import {
   changeStatus,
   type DeviceRow,
@@ -15,7 +16,8 @@ import { type ImportFlags, importDevices } from './devices/import.ts'
 import { openPrivateFile, streamSink } from './devices/private-file.ts'
 import { whole } from './options.ts'
 import { print, printJson, table } from './output.ts'
-import { addDevices, byUser } from './registry.ts'
+import { addDevices, addFleets, byUser } from './registry.ts'
+import { fleetOf } from './snippets/snippet.ts'
 import { type SnippetFlags, snippetPrinter, withSnippetOptions } from './snippets/snippet-options.ts'
 import { withRegistry } from './with-registry.ts'
 
@@ -27,6 +29,11 @@ export function createDevicesCommand(): Command {
     .option('--count <n>', 'add this many, numbered from 1', whole(1, 100_000))
     .option('--prefix <text>', 'what their ids begin with', 'device-')
     .option('--tenant <name>', 'whose they are; made when it is new', 'default')
+    .option(
+      '--alias <name>',
+      'another name under which its messages come (a Tasmota topic, a devEui); may be given several times, for one device',
+      (name: string, before: readonly string[] | undefined) => [...(before ?? []), name],
+    )
     .option('--csv', 'print device,token lines')
     .option('--json', 'print [{"device","token"}, …]')
     .addHelpText(
@@ -63,6 +70,21 @@ export function createDevicesCommand(): Command {
     .option('--json', 'print an object')
     .addHelpText('after', '\nExample:\n  $ npx fleetbridge devices show pump-1')
     .action(show)
+  devices
+    .command('alias')
+    .description(
+      'give a device other names under which its messages come: a Tasmota topic, a devEui, a Sparkplug GROUP/NODE',
+    )
+    .argument('<id>', 'its id')
+    .argument('[names...]', 'other names; without any, those that it has are printed')
+    .option('--remove', 'take these names away')
+    .option('--tenant <name>', 'whose', 'default')
+    .option('--json', 'print {"aliases": [name, …]}')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ npx fleetbridge devices alias plug-1 tasmota_1A2B3C\n  $ npx fleetbridge devices alias plug-1 --remove tasmota_1A2B3C',
+    )
+    .action(alias)
   addStatusCommand(devices, 'disable', 'disabled', 'take rights away for a while; connections end within 2 s')
   addStatusCommand(devices, 'enable', 'enabled', 'give a disabled device its rights back')
   addStatusCommand(
@@ -74,7 +96,7 @@ export function createDevicesCommand(): Command {
   devices
     .command('import')
     .description(
-      'add devices from a CSV whose first line names the columns device[,type,site,tenant]; safe to run twice',
+      'add devices from a CSV whose first line names the columns device[,type,site,tenant,aliases]; safe to run twice',
     )
     .argument('<file>', 'the CSV; - is standard input')
     .option('--tenant <name>', 'whose they are where the file names none; made when it is new', 'default')
@@ -91,7 +113,7 @@ export function createDevicesCommand(): Command {
   devices
     .command('export')
     .description(
-      'print all devices as CSV, as import takes it: device,type,site,tenant,status,created. No tokens: only hashes are kept',
+      'print all devices as CSV, as import takes it: device,type,site,tenant,status,created,aliases. No tokens: only hashes are kept',
     )
     .option('--tenant <name>', 'whose', 'default')
     .option('--out <file>', 'write there (0600) and not to standard output')
@@ -105,23 +127,44 @@ interface AddFlags extends SnippetFlags {
   readonly count?: number
   readonly prefix: string
   readonly tenant: string
+  readonly alias?: readonly string[]
 }
 
 async function add(ids: readonly string[], flags: AddFlags): Promise<void> {
-  const { count, prefix, tenant, csv, json } = flags
+  const { count, prefix, tenant, alias, csv, json } = flags
   if ((ids.length === 0) === (count === undefined))
     throw new BridgeError(
       'BRIDGE_USAGE',
       'name devices (devices add pump-1 pump-2), or say how many (devices add --count 500)',
     )
   const names = count === undefined ? ids : Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`)
+  if (alias !== undefined && names.length !== 1)
+    throw new BridgeError(
+      'BRIDGE_USAGE',
+      '--alias is for one device; more come with the column aliases of devices import',
+    )
   const printSnippets = snippetPrinter(flags, names.length)
-  const made = await withRegistry((client) => addDevices(client, tenant, names))
+  const fleet = flags.for === undefined ? undefined : fleetOf.get(flags.for)
+  if (fleet === 'own') for (const name of names) checkTopicName(name)
+  const made = await withRegistry((client) =>
+    fleet === undefined
+      ? addDevices(client, tenant, names, alias)
+      : addFleets(client, { tenant, ids: names, aliases: alias, isOwn: fleet === 'own' }),
+  )
   if (printSnippets !== undefined) await printSnippets(made)
   else if (json) await printJson(made)
   else if (csv) await print(made.map(({ device, token }) => csvLine([device, token])).join('\n'))
   else if (made.length === 1) await print((made[0] as NewToken).token)
   else await print(made.map(({ device, token }) => `${device} ${token}`).join('\n'))
+}
+
+/** It becomes a level of topics that are typed into a console, and the pattern of its credential. */
+function checkTopicName(name: string): void {
+  if (!/^[\w.-]{1,64}$/.test(name))
+    throw new BridgeError(
+      'BRIDGE_USAGE',
+      `${JSON.stringify(name)} becomes part of this firmware's topics: choose an id of A-Z, a-z, 0-9, _, . and -`,
+    )
 }
 
 interface ListFlags {
@@ -157,10 +200,25 @@ function deviceTable(rows: readonly DeviceRow[]): string {
 async function show(device: string, { tenant, json }: { tenant: string; json?: true }): Promise<void> {
   const found = await withRegistry((client) => showDevice(client, tenant, device))
   if (json) return await printJson(found)
-  const { credentials, ...facts } = found
-  await print(table(['device', ''], Object.entries(facts)))
+  const { credentials, aliases, ...facts } = found
+  await print(table(['device', ''], Object.entries({ ...facts, aliases: aliases.join(' ') })))
   await print('')
   await print(credentialTable(credentials))
+}
+
+interface AliasFlags {
+  readonly remove?: true
+  readonly tenant: string
+  readonly json?: true
+}
+
+async function alias(device: string, names: readonly string[], { remove, tenant, json }: AliasFlags): Promise<void> {
+  if (remove && names.length === 0) throw new BridgeError('BRIDGE_USAGE', 'name the aliases to remove')
+  const change = (aliases: readonly string[]) =>
+    remove ? aliases.filter((name) => !names.includes(name)) : [...aliases, ...names]
+  const aliases = await withRegistry((client) => changeAliases(client, byUser, { tenant, device, change }))
+  if (json) await printJson({ aliases })
+  else await print(aliases.length === 0 ? 'no aliases' : aliases.join('\n'))
 }
 
 function addStatusCommand(devices: Command, name: string, status: DeviceStatus, description: string): void {
@@ -178,7 +236,7 @@ function addStatusCommand(devices: Command, name: string, status: DeviceStatus, 
     })
 }
 
-const exportColumns = ['device', 'type', 'site', 'tenant', 'status', 'created'] as const
+const exportColumns = ['device', 'type', 'site', 'tenant', 'status', 'created', 'aliases'] as const
 
 async function exportAll({ tenant, out, json }: { tenant: string; out?: string; json?: true }): Promise<void> {
   const header = csvLine(exportColumns)

@@ -1,8 +1,10 @@
 import { Socket } from 'node:net'
 import { Command, CommanderError } from 'commander'
 import { createAdminTokensCommand } from './admin-tokens.ts'
+import { createCodecsCommand } from './codecs.ts'
 import { createCredentialsCommand } from './credentials.ts'
 import { createDeadLettersCommand } from './dead-letters.ts'
+import { createDecodeCommand } from './decode.ts'
 import { createDeviceTypesCommand } from './device-types.ts'
 import { createDevicesCommand } from './devices.ts'
 import { reportError } from './failure.ts'
@@ -39,6 +41,8 @@ for (const command of [
   createAdminTokensCommand(),
   createDeadLettersCommand(),
   createDeviceTypesCommand(),
+  createDecodeCommand(),
+  createCodecsCommand(),
   createSimulateCommand().addHelpText(
     'after',
     '\nExample:\n  $ npx fleetbridge simulate --devices 200 --rate 2000 --duration 30s --mqtt',

@@ -14,6 +14,7 @@ export class ProcessParts {
   readonly #shutdownMs: number
   #stopping: Promise<void> | undefined
   #signalledAt = 0
+  #onHangUp: (() => Promise<void>) | undefined
   #started: () => void = () => undefined
   readonly #whenStarted = new Promise<void>((resolve) => {
     this.#started = resolve
@@ -37,6 +38,14 @@ export class ProcessParts {
     return part
   }
 
+  /**
+   * What SIGHUP means to a service: read your files again. On a terminal it means that the terminal is gone, and ends the process like any
+   * other signal.
+   */
+  onHangUp(work: () => Promise<void>): void {
+    if (!process.stdin.isTTY) this.#onHangUp = work
+  }
+
   /** Everything runs: from here a signal stops it. Before, it waits for the step that is under way. */
   started(): void {
     this.#started()
@@ -49,6 +58,10 @@ export class ProcessParts {
   }
 
   #onSignal(signal: NodeJS.Signals): void {
+    if (signal === 'SIGHUP' && this.#onHangUp !== undefined) {
+      void this.#onHangUp()
+      return
+    }
     const now = Date.now()
     if (this.#signalledAt === 0) {
       this.#signalledAt = now

@@ -27,13 +27,46 @@ export async function addDevices(
   client: pg.Client,
   tenant: string,
   ids: readonly string[],
+  /** Of the one device. */
+  aliases?: readonly string[],
 ): Promise<devices.NewToken[]> {
   return await devices.addDevices(
     client,
     byUser,
     tenant,
-    ids.map((device) => ({ device })),
+    ids.map((device) => ({ device, aliases })),
   )
+}
+
+/**
+ * Devices whose firmware publishes to topics of its own: with a fleet credential instead of a device's.
+ * @throws BridgeError BRIDGE_USAGE when an id is not one, or there already
+ */
+export async function addFleets(
+  client: pg.Client,
+  wanted: {
+    readonly tenant: string
+    readonly ids: readonly string[]
+    readonly aliases?: readonly string[] | undefined
+    /** It speaks for itself alone. */
+    readonly isOwn: boolean
+  },
+): Promise<devices.NewToken[]> {
+  const { tenant, ids, aliases, isOwn } = wanted
+  await devices.addDevices(
+    client,
+    byUser,
+    tenant,
+    ids.map((device) => ({ device, aliases })),
+  )
+  const made: devices.NewToken[] = []
+  for (const device of ids) {
+    const pattern = isOwn ? device : undefined
+    // Only its own way of speaking: the token that came with the device is shown to nobody.
+    await credentials.revokeCredentials(client, byUser, { tenant, device })
+    made.push(await addFleetCredential(client, { tenant, name: device, pattern }))
+  }
+  return made
 }
 
 /** One more token for a device that is there. @throws BridgeError BRIDGE_USAGE when it is not */

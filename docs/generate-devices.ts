@@ -1,8 +1,21 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import { type Platform, platforms, type SnippetFacts, snippetFor } from '#cli/snippets/snippet.ts'
+import {
+  type Program,
+  programs,
+  type Settings,
+  type SnippetFacts,
+  settings,
+  snippetFor,
+} from '#cli/snippets/snippet.ts'
 
 /** The pages that show a program; their words are written by hand, the programs between the marks are those of `devices add --for`. */
-export const devicePages = platforms.map((platform) => ({
+export const devicePages = programs.map((platform) => ({
+  platform,
+  path: new URL(`devices/${platform}.md`, import.meta.url),
+}))
+
+/** Pages of firmware and software that is set up, and not programmed. */
+export const settingsPages = settings.map((platform) => ({
   platform,
   path: new URL(`devices/${platform}.md`, import.meta.url),
 }))
@@ -20,7 +33,7 @@ const withTls: SnippetFacts = {
   httpsUrl: 'https://gateway.example:8443',
   ca: { file: '/etc/fleet/ca.pem', pem: '-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n' },
 }
-const languages: Record<Platform, string> = {
+const languages: Record<Program, string> = {
   'esp-idf': 'c',
   arduino: 'cpp',
   micropython: 'python',
@@ -29,25 +42,44 @@ const languages: Record<Platform, string> = {
 }
 
 /** A page with its programs as they are now. */
-export function devicePage(platform: Platform, page: string): string {
+export function devicePage(platform: Program, page: string): string {
   const program = snippetFor(platform, plain)
   return filled(filled(page, 'program', platform, program), 'with TLS', platform, newLines(program, withTls, platform))
 }
 
+const settingsLanguages: Record<Settings, string> = {
+  tasmota: '',
+  zigbee2mqtt: 'yaml',
+  shelly: 'sh',
+  esphome: 'yaml',
+  telegraf: 'toml',
+  'home-assistant': 'yaml',
+}
+
+/** A page with its settings as they are now. */
+export function settingsPage(platform: Settings, page: string): string {
+  // The device of the page's own command.
+  const device = /devices add (\S+) --for/.exec(page)?.[1] ?? plain.device
+  return filled(page, 'settings', platform, snippetFor(platform, { ...plain, device }))
+}
+
 /** The lines that TLS brings, in their order. */
-function newLines(program: string, facts: SnippetFacts, platform: Platform): string {
+function newLines(program: string, facts: SnippetFacts, platform: Program): string {
   const known = new Set(program.split('\n'))
   const lines = snippetFor(platform, facts).split('\n')
   return lines.filter((line) => !known.has(line)).join('\n')
 }
 
-function filled(page: string, mark: string, platform: Platform, text: string): string {
+function filled(page: string, mark: string, platform: Program | Settings, text: string): string {
   const block = new RegExp(`(<!-- ${mark}, by node docs/generate-devices\\.ts -->\\n)[\\s\\S]*?(<!-- end -->)`)
   if (!block.test(page)) throw new Error(`docs/devices/${platform}.md has no marks for "${mark}"`)
   return page.replace(block, (_, before: string, after: string) => {
-    return `${before}\`\`\`${languages[platform]}\n${text.trimEnd()}\n\`\`\`\n${after}`
+    return `${before}\`\`\`${{ ...languages, ...settingsLanguages }[platform]}\n${text.trimEnd()}\n\`\`\`\n${after}`
   })
 }
 
-if (import.meta.main)
+if (import.meta.main) {
   for (const { platform, path } of devicePages) writeFileSync(path, devicePage(platform, readFileSync(path, 'utf8')))
+  for (const { platform, path } of settingsPages)
+    writeFileSync(path, settingsPage(platform, readFileSync(path, 'utf8')))
+}

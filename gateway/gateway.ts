@@ -19,10 +19,12 @@ import { startHttpSource } from './http/http-source.ts'
 import { startMqttSource } from './mqtt/mqtt-source.ts'
 import { createWebSocketDoor } from './mqtt/web-socket-door.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
+import { Rebirths } from './normalize/rebirths.ts'
 import { createPipeline } from './pipeline.ts'
 import { startMemoryRateLimiter } from './rate-limit/memory-rate-limiter.ts'
 import type { RateLimiter } from './rate-limit/rate-limiter.ts'
 import { startRedisRateLimiter } from './rate-limit/redis-rate-limiter.ts'
+import type { Routes } from './routes/route-table.ts'
 
 export interface GatewayOptions {
   /** Where devices and credentials are read; in Kafka mode nothing else is. */
@@ -36,6 +38,8 @@ export interface GatewayOptions {
     /** False while the disk is too full to take more. */
     readonly mayTake?: () => boolean
   }
+  /** What operators have said about topics and paths; absent: the default order decides alone. */
+  readonly routes?: Routes
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -61,7 +65,7 @@ const eventLogAwayMs = 10_000
 
 /** Opens from the log towards the devices, so closing in reverse stops intake first and flushes last. */
 export async function startGateway(config: Config, options: GatewayOptions): Promise<Gateway> {
-  const { databaseUrl, log, metrics } = options
+  const { databaseUrl, routes, log, metrics } = options
   const tools = { log, metrics }
   if (config.mqtt.open) needLoopback(config)
   await using opened = new AsyncDisposableStack() // a failed start closes what it had opened
@@ -81,12 +85,20 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     retentionMs: retentionMs(config.retention.reading),
     rulesOf: registry.rulesOf,
     onContractBroken: () => contractsBroken++,
+    aliases: registry.aliases,
+    routes,
   }
-  const normalizer = createNormalizer({ ...decoding, authenticator: registry })
+  const rebirths = new Rebirths()
+  const normalizer = createNormalizer({
+    ...decoding,
+    authenticator: registry,
+    askForBirth: (tenant, node) => rebirths.ask(tenant, node),
+  })
   const replayer = createReplayer({
     eventLog,
     accounts,
     createNormalizer: (dryRun) =>
+      // With births of its own: one of the past may not rename what an edge node sends today.
       createNormalizer({ ...decoding, authenticator: dryRun ? { admitDevice: () => 'admitted' } : registry }),
   })
   const pipeline = createPipeline({ rateLimiter, normalizer, eventLog, accounts, parkedQuota, log })
@@ -118,10 +130,12 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
       countRefused: (reason) => accounts.turnedAway('mqtt', reason),
     }),
   )
+  rebirths.publishBy((tenant, topic, payload) => mqtt.publish(tenant, topic, payload))
   const http = opened.use(
     await startHttpSource(config.http, {
       ...shared,
       countRefused: (reason) => accounts.turnedAway('http', reason),
+      routes,
       webSocketDoor: config.http.webSocket
         ? createWebSocketDoor({ maxPacketBytes: config.mqtt.maxPacketBytes, accept: mqtt.accept })
         : undefined,

@@ -7,6 +7,9 @@ export interface Charge {
   readonly bytes: number
 }
 
+/** Headers of a request that codecs ask for, by their names in lower case: `ce-…` of CloudEvents, `x-limit-…` of OwnTracks. */
+export type CarriedHeaders = ReadonlyMap<string, string>
+
 /** One message as it arrived: one PUBLISH, one element of an HTTP array, one line of NDJSON, one device of a fleet body. */
 export interface Ingress {
   readonly principal: Principal
@@ -14,6 +17,8 @@ export interface Ingress {
   /** MQTT topic name as the device wrote it, or the request's path with its query. */
   readonly topic: string
   readonly contentType: string | undefined
+  /** Only over HTTP, and only where there are any. */
+  readonly headers?: CarriedHeaders | undefined
   /** The message's own bytes, after inflation and splitting. */
   readonly payload: Buffer
   /** Device that the path or the fleet body names; wins over the topic, loses against nothing: the payload must agree or stay silent. */

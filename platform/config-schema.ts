@@ -30,6 +30,11 @@ export const Config = section({
     minimum: 1000,
     description: 'past this after SIGTERM the process exits non-zero',
   }),
+  routes: Type.Array(Type.Object({}), {
+    default: [],
+    description:
+      'which topic or path is decoded how, before the default order: docs/routes.md; read again when the file changes and at SIGHUP',
+  }),
   log: section({
     level: Type.Union(
       [

@@ -49,6 +49,11 @@ export function loadConfig(environment: NodeJS.ProcessEnv): Config {
   return raw as Config
 }
 
+/** The file of the configuration, which may be absent unless the environment names it. */
+export function configPath(environment: NodeJS.ProcessEnv): string {
+  return environment.BRIDGE_CONFIG ?? './fleetbridge.yaml'
+}
+
 /** The settings that differ from their defaults, secrets hidden: what a start line may print. */
 export function changedSettings(config: Config): Record<string, unknown> {
   const changed: Record<string, unknown> = {}
@@ -76,7 +81,7 @@ function environmentName(path: readonly string[]): string {
 }
 
 function readFile(environment: NodeJS.ProcessEnv, raw: Record<string, unknown>, problems: string[]): void {
-  const path = environment.BRIDGE_CONFIG ?? './fleetbridge.yaml'
+  const path = configPath(environment)
   let text: string
   try {
     text = readFileSync(path, 'utf8')
@@ -99,7 +104,9 @@ function readFile(environment: NodeJS.ProcessEnv, raw: Record<string, unknown>, 
     const name = isScalar(key) ? String(key.value) : ''
     const single = settings.find((setting) => setting.path.length === 1 && setting.path[0] === name)
     if (single !== undefined) {
-      put(raw, single, isScalar(value) ? value.value : value)
+      // `routes:` with nothing below it is an empty list, as YAML people write it.
+      if (value !== null && !(isScalar(value) && value.value === null))
+        put(raw, single, (value as { toJSON(): unknown }).toJSON())
       continue
     }
     if (!settings.some((setting) => setting.path.length === 2 && setting.path[0] === name)) {

@@ -71,6 +71,8 @@ export const device = pgTable(
     check('device_status_check', sql`${table.status} in ('enabled', 'disabled', 'removed')`),
     index('device_created_by_index').on(table.createdBy),
     index('device_updated_at_index').on(table.updatedAt),
+    // Only of those that have some: a fleet without aliases pays nothing.
+    index('device_aliases_index').using('gin', table.aliases).where(sql`${table.aliases} <> '{}'`),
   ],
 )
 

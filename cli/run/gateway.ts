@@ -1,5 +1,6 @@
 import { startAdminListener } from '#gateway/admin/admin-listener.ts'
 import { type Gateway, startGateway } from '#gateway/gateway.ts'
+import { startRoutes } from '#gateway/routes/live-routes.ts'
 import { changedSettings } from '#platform/config.ts'
 import { createLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
@@ -16,6 +17,8 @@ export async function gateway(): Promise<void> {
   const { config, databaseUrl } = distributedConfig('gateway')
   checkStart(config)
   const log = createLog('fleetbridge-gateway', config.log.level)
+  const metrics = createMetrics(version)
+  const routes = await startRoutes({ environment: process.env, log, metrics }) // before a port is opened
   const port = opsPort(config.ops.port, 'gateway')
   await needPorts([
     ...devicePorts(config),
@@ -24,14 +27,15 @@ export async function gateway(): Promise<void> {
   ])
   await needSchema(databaseUrl, log)
   log.info({ version, settings: changedSettings(config) }, 'starting')
-  const metrics = createMetrics(version)
   const parts = new ProcessParts(log, config.shutdownMs)
+  parts.add('route table', routes)
+  parts.onHangUp(() => routes.reload())
   try {
     // Before the gateway, so that /readyz is there while it starts and while it stops.
     let running: Gateway | undefined
     const ready = () => running?.ready() ?? { ok: false, detail: { starting: true } }
     const ops = parts.add('ops listener', await startOpsListener({ host: config.ops.host, port, metrics, ready, log }))
-    running = parts.add('gateway', await startGateway(config, { databaseUrl, log, metrics }))
+    running = parts.add('gateway', await startGateway(config, { databaseUrl, routes, log, metrics }))
     const { token } = config.admin
     const ownToken = token === undefined ? undefined : ({ name: 'config', token } as const)
     const admin = parts.add(

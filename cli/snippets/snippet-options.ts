@@ -18,7 +18,12 @@ export interface SnippetFlags {
 
 export function withSnippetOptions(command: Command): Command {
   return command
-    .addOption(new Option('--for <platform>', 'print a program for one device, filled in').choices(platforms))
+    .addOption(
+      new Option(
+        '--for <platform>',
+        'print a program for one device, or the settings of its firmware, filled in',
+      ).choices(platforms),
+    )
     .option('--host <host>', "with --for: where devices reach the gateway (this machine's name when absent)")
     .option('--ca <file>', "with --for: PEM of the authority of the gateway's certificate, where devices must be told")
 }

@@ -1,9 +1,9 @@
 import { X509Certificate } from 'node:crypto'
 import { expect, it } from 'vitest'
-import { platforms, snippetFor } from './snippet.ts'
+import { programs, snippetFor } from './snippet.ts'
 import { authorityPem, gatewayPem, hostileDevices, plainFacts, tlsFacts } from './testing/facts.ts'
 
-it.each(platforms)(
+it.each(programs)(
   '%s: host, port, device and token are filled in, and nothing of TLS where there is none',
   (platform) => {
     const snippet = snippetFor(platform, plainFacts)
@@ -17,7 +17,7 @@ it.each(platforms)(
   },
 )
 
-it.each(platforms)('%s: with TLS nothing plain is left, and the authority is checked', (platform) => {
+it.each(programs)('%s: with TLS nothing plain is left, and the authority is checked', (platform) => {
   const snippet = snippetFor(platform, tlsFacts)
   expect(snippet).toMatch(platform === 'curl' ? /https:\/\/gateway\.example:8443/ : /8883/)
   expect(snippet).not.toMatch(/\b1883\b|http:\/\/|[Nn]ot encrypted/)
@@ -58,7 +58,7 @@ it('every MQTT program keeps what the acknowledgement is worth', () => {
   }
 })
 
-it.each(platforms)('%s: a device id stays data, one line, and without what turns text round', (platform) => {
+it.each(programs)('%s: a device id stays data, one line, and without what turns text round', (platform) => {
   const lines = snippetFor(platform, plainFacts).split('\n').length
   for (const device of hostileDevices) {
     const snippet = snippetFor(platform, { ...plainFacts, device })

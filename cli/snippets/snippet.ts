@@ -1,6 +1,8 @@
 import { arduino } from './arduino.ts'
+import { homeAssistant, telegraf, zigbee2mqtt } from './bridges.ts'
 import { curl } from './curl.ts'
 import { espIdf } from './esp-idf.ts'
+import { esphome, shelly, tasmota } from './firmware.ts'
 import { micropython } from './micropython.ts'
 import { python } from './python.ts'
 
@@ -19,12 +21,31 @@ export interface SnippetFacts {
   readonly token: string
 }
 
-export type Platform = keyof typeof templates
+export type Program = keyof typeof programTemplates
+export type Settings = keyof typeof settingsTemplates
+export type Platform = Program | Settings
 
 /** Each is a whole program for its platform, with the settings under which an acknowledgement means what we promise. */
-const templates = { 'esp-idf': espIdf, arduino, micropython, python, curl } as const
+const programTemplates = { 'esp-idf': espIdf, arduino, micropython, python, curl } as const
 
-export const platforms = Object.keys(templates) as Platform[]
+/** What to enter into firmware and software that is there, which speaks as it always does. */
+const settingsTemplates = { tasmota, zigbee2mqtt, shelly, esphome, telegraf, 'home-assistant': homeAssistant } as const
+
+const templates = { ...programTemplates, ...settingsTemplates }
+
+export const programs = Object.keys(programTemplates) as Program[]
+export const settings = Object.keys(settingsTemplates) as Settings[]
+export const platforms: readonly Platform[] = [...programs, ...settings]
+
+/**
+ * Those publish to topics of their own, so they need a fleet credential: `own` speaks for that device alone, `any` for all that come behind it.
+ */
+export const fleetOf: ReadonlyMap<Platform, 'own' | 'any'> = new Map<Platform, 'own' | 'any'>([
+  ['tasmota', 'own'],
+  ['shelly', 'own'],
+  ['esphome', 'own'],
+  ['zigbee2mqtt', 'any'],
+])
 
 /** Those have no store of known authorities: over TLS they need the certificate of ours. */
 export const needsAuthority: ReadonlySet<Platform> = new Set<Platform>(['arduino', 'micropython'])

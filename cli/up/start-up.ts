@@ -2,6 +2,8 @@ import { resolve } from 'node:path'
 import { startAdminListener } from '#gateway/admin/admin-listener.ts'
 import type { WriteDirect } from '#gateway/event-log/direct-event-log.ts'
 import { type Gateway, startGateway } from '#gateway/gateway.ts'
+import { startRoutes } from '#gateway/routes/live-routes.ts'
+import type { Routes } from '#gateway/routes/route-table.ts'
 import { changedSettings, loadConfig } from '#platform/config.ts'
 import type { Config } from '#platform/config-schema.ts'
 import { openDataDir } from '#platform/data-dir.ts'
@@ -37,6 +39,7 @@ interface Tools {
   readonly log: Log
   readonly metrics: Metrics
   readonly parts: ProcessParts
+  readonly routes: Routes
 }
 
 /** Runs until a signal. Opens from the database towards the devices, so that closing in reverse stops intake first. */
@@ -44,6 +47,8 @@ export async function up(): Promise<void> {
   const config = loadConfig(process.env)
   checkStart(config)
   const log = createLog('fleetbridge', config.log.level)
+  const metrics = createMetrics(version)
+  const routes = await startRoutes({ environment: process.env, log, metrics }) // before a port is opened
   const dataDir = openDataDir(config.dataDir)
   refuseSecond(dataDir)
   await needPorts([
@@ -53,8 +58,10 @@ export async function up(): Promise<void> {
   ])
   log.info({ version, settings: changedSettings(config) }, 'starting')
   const parts = new ProcessParts(log, config.shutdownMs)
+  parts.add('route table', routes)
+  parts.onHangUp(() => routes.reload())
   try {
-    await start({ config, log, metrics: createMetrics(version), parts }, dataDir)
+    await start({ config, log, metrics, parts, routes }, dataDir)
     parts.started()
   } catch (error) {
     await parts.closeAll()
@@ -63,7 +70,7 @@ export async function up(): Promise<void> {
 }
 
 async function start(tools: Tools, dataDir: string): Promise<void> {
-  const { config, log, metrics, parts } = tools
+  const { config, log, metrics, parts, routes } = tools
   const embedded = config.database.url === undefined ? await startDatabase(tools, dataDir) : undefined
   const databaseUrl = config.database.url ?? (embedded as EmbeddedPostgres).databaseUrl
   await migrate(databaseUrl, log)
@@ -87,6 +94,7 @@ async function start(tools: Tools, dataDir: string): Promise<void> {
     'gateway',
     await startGateway(config, {
       databaseUrl,
+      routes,
       log,
       metrics,
       ...(direct && { direct: { ...direct, ...(embedded && { mayTake: embedded.disk.mayTake }) } }),

@@ -121,6 +121,12 @@ const actions: Action[] = [
   ['audit', 'viewer', 200, async () => ['GET', '/audit']],
   ['add a device', 'operator', 201, async () => ['POST', '/devices', { devices: [{ device: `new-${++numbered}` }] }]],
   ['import devices', 'operator', 200, async () => ['POST', '/devices/import', `device\nimported-${++numbered}\n`]],
+  [
+    'name a device',
+    'operator',
+    200,
+    async () => ['POST', `/devices/${await aDevice()}/aliases`, { aliases: [`alias-${++numbered}`] }],
+  ],
   ['disable a device', 'operator', 200, async () => ['POST', `/devices/${await aDevice()}/disable`]],
   ['enable a device', 'operator', 200, async () => ['POST', `/devices/${await aDevice()}/enable`]],
   ['add a credential', 'operator', 201, async () => ['POST', '/credentials', { device: await aDevice() }]],

@@ -43,3 +43,14 @@ export interface Authenticator {
    */
   admitDevice(principal: Principal, device: string): 'admitted' | 'disabled' | 'too_many_devices'
 }
+
+/** Other names of devices: a Tasmota topic, a devEui, `GROUP/NODE`. Unique in their tenant, and none of them is an id. */
+export interface Aliases {
+  /** Undefined for a tenant that has none, so that its messages cost nothing. */
+  of(tenant: string): TenantAliases | undefined
+}
+
+export interface TenantAliases {
+  /** The id of the device that a name stands for; undefined when it is no alias. */
+  deviceOf(name: string): string | undefined
+}

@@ -99,3 +99,20 @@ it('keeps names that mean something in JavaScript, and tenants apart', () => {
   expect(known.devices.find('__proto__', 'x')).toBeUndefined()
   expect(known.devices.find('other', '__proto__')).toBeUndefined()
 })
+
+it('finds devices by their aliases, whichever row is read first', () => {
+  const { known, feed } = knownOf()
+  const find = (name: string, tenant = 'default') => known.devices.aliasesOf(tenant)?.deviceOf(name)
+  feed(true, [deviceRow('a'), deviceRow('b')])
+  expect(known.devices.aliasesOf('default')).toBeUndefined()
+  feed(false, [deviceRow('a', { aliases: ['x', '__proto__'] }), deviceRow('c', { tenant: 'acme', aliases: ['x'] })])
+  expect([find('x'), find('__proto__'), find('constructor'), find('x', 'acme')]).toEqual(['a', 'a', undefined, 'c'])
+  // From a to b; the row of b comes first.
+  feed(false, [deviceRow('b', { aliases: ['x'] }), deviceRow('a', { aliases: ['y'] })])
+  expect([find('x'), find('y'), find('__proto__')]).toEqual(['b', 'a', undefined])
+  feed(false, [deviceRow('b'), deviceRow('a')])
+  expect(known.devices.aliasesOf('default')).toBeUndefined()
+  feed(false, [deviceRow('a', { aliases: ['x'] })])
+  feed(true, [deviceRow('b')])
+  expect(known.devices.aliasesOf('default'), 'its row is gone').toBeUndefined()
+})

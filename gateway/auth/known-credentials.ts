@@ -56,6 +56,7 @@ export class KnownCredentials implements RegistrySink {
       if (device.status !== status) this.#changed = true
       device.status = status
       device.type = row.type
+      this.devices.setAliases(device, row.aliases ?? undefined)
       device.generation = this.#generation
     }
   }

@@ -22,7 +22,7 @@ export function credentialRow(device: string, more: Partial<CredentialRow> = {})
 }
 
 export function deviceRow(device: string, more: Partial<DeviceRow> = {}): DeviceRow {
-  return { tenant: 'default', device, enabled: true, bringer: null, type: null, ...more }
+  return { tenant: 'default', device, enabled: true, bringer: null, aliases: null, type: null, ...more }
 }
 
 export function sha256(text: string | Buffer): Buffer {

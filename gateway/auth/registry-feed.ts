@@ -27,6 +27,8 @@ export interface DeviceRow {
   /** The fleet device whose credential brought it on first sight. */
   readonly bringer: string | null
   readonly type: string | null
+  /** Its other names; null for none. */
+  readonly aliases: readonly string[] | null
 }
 
 /** Where the rows go. */
@@ -85,7 +87,8 @@ const credentialSql = (full: boolean) => `
   FROM credential c JOIN device d ON d.id = c.device_id JOIN tenant t ON t.id = d.tenant_id
   WHERE ${changedSince('c', full)} c.id > $1 ORDER BY c.id LIMIT $2`
 const deviceSql = (full: boolean) => `
-  SELECT d.id, t.name AS tenant, d.external_id AS device, d.status = 'enabled' AS enabled, b.external_id AS bringer, d.type
+  SELECT d.id, t.name AS tenant, d.external_id AS device, d.status = 'enabled' AS enabled, b.external_id AS bringer, d.type,
+    CASE WHEN d.aliases <> '{}' THEN d.aliases END AS aliases
   FROM device d JOIN tenant t ON t.id = d.tenant_id
     LEFT JOIN credential c ON c.id = d.created_by LEFT JOIN device b ON b.id = c.device_id AND b.tenant_id = d.tenant_id
   WHERE ${changedSince('d', full)} d.id > $1 ORDER BY d.id LIMIT $2`

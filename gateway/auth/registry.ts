@@ -4,7 +4,7 @@ import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import { AuthCounts, type ShownKind } from './auth-counts.ts'
-import type { Authenticator, AuthRefusal, ClientCertificate, Presented } from './authenticator.ts'
+import type { Aliases, Authenticator, AuthRefusal, ClientCertificate, Presented } from './authenticator.ts'
 import { CertificateLogin, type CertificatePrincipal } from './certificate-login.ts'
 import { startClientAuthorities } from './client-authorities.ts'
 import { clientCertificateOf } from './client-certificate.ts'
@@ -31,6 +31,8 @@ export interface Registry extends Authenticator, Handle {
   rulesOf(tenant: string, device: string): DeviceRules | undefined
   /** False until credentials were read for the first time: until then nobody is let in, and nobody is called unknown. */
   loaded(): boolean
+  /** Other names of devices, as the registry's tables have them. */
+  readonly aliases: Aliases
   /** Resolves after the next successful read, for those who have just written to the tables. */
   refreshed(): Promise<void>
   /** What to present of a client's certificate, `socket.getPeerCertificate()`; only after the handshake said `authorized`. */
@@ -125,6 +127,7 @@ export async function startRegistry({ databaseUrl, auth, limits, log, metrics }:
       const type = known.devices.find(tenant, device)?.type
       return type === null || type === undefined ? undefined : deviceTypes.find(tenant, type)
     },
+    aliases: { of: (tenant) => known.devices.aliasesOf(tenant) },
     refreshed: () => feed.refreshed(),
     async settled() {
       await Promise.all([jwt.checkFiles(), authorities.checkFiles(), lastUse.write()])

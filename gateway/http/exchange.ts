@@ -7,9 +7,11 @@ import { type Envelope, Lane } from '../envelope.ts'
 import type { Charge, Ingress } from '../ingress.ts'
 import { splitInfluxLines } from '../normalize/split-influx-lines.ts'
 import type { Pipeline } from '../pipeline-port.ts'
+import type { Routes } from '../routes/route-table.ts'
 import type { Verdict } from '../verdict.ts'
 import { acceptedOne, answerTo } from './answer.ts'
 import { answerToBatch, batchTaken } from './answer-batch.ts'
+import { carriedHeaders } from './carried-headers.ts'
 import { idempotencyKey, itemKey } from './idempotency-key.ts'
 import type { Inflated, Inflater } from './inflater.ts'
 import { type Answer, type ProblemOptions, problem } from './problem.ts'
@@ -36,6 +38,8 @@ export interface Intake {
   readonly room: Room
   readonly inflater: Inflater
   readonly counts: RequestCounts
+  /** What operators have said about paths. */
+  readonly routes: Routes | undefined
   /** Requests that are not answered yet. */
   readonly open: Set<Unanswered>
   closing: boolean
@@ -220,11 +224,17 @@ export class Exchange implements Unanswered {
   }
 
   #split(body: Buffer): Split | undefined {
-    const { route, principal } = this.#asked
+    const { route, principal, topic } = this.#asked
     if (route.lines === true) return { kind: 'batch', parts: splitInfluxLines(body, this.#intake.maxItems) }
-    if (!route.splits) return undefined
+    const { headers } = this.request
+    // CloudEvents in binary mode: the body is one event's data, whatever it looks like.
+    if (!route.splits || headers['ce-specversion'] !== undefined) return undefined
+    const contentType = headers['content-type']
+    const routed = this.#intake.routes?.find({ source: 'http', topic, contentType, principal })
+    // An array may be one message of the codec that an operator has chosen, as a SenML pack is.
+    if (routed?.rule.codec !== undefined && !splitCodecs.has(routed.rule.codec.name)) return undefined
     return splitBody(body, {
-      contentType: this.request.headers['content-type'],
+      contentType,
       fleet: route.fleetBodies && principal.fleet,
       maxItems: this.#intake.maxItems,
     })
@@ -239,6 +249,7 @@ export class Exchange implements Unanswered {
     const contentType = this.request.headers['content-type']
     const key = idempotencyKey(this.request.headers) ?? undefined
     let index = 0
+    const headers = carriedHeaders(this.request.headers)
     const ingestTimeUs = Date.now() * 1000
     const arrivedAtMs = performance.now()
     return (payload, device, arrayElement, charge) => ({
@@ -246,6 +257,7 @@ export class Exchange implements Unanswered {
       source: 'http',
       topic,
       contentType,
+      headers,
       payload,
       device,
       // Each has its own status, so a device outside the credential's pattern can be refused alone, but for the lines of a batch.
@@ -253,7 +265,7 @@ export class Exchange implements Unanswered {
       arrayElement,
       charge,
       messageKey: key === undefined ? undefined : itemKey(key, index++, count),
-      acknowledgesParked: isBatch,
+      acknowledgesParked: isBatch || route.acknowledgesParked === true,
       ingestTimeUs,
       arrivedAtMs,
     })
@@ -272,6 +284,10 @@ export class Exchange implements Unanswered {
     const verdicts = this.#verdicts as Verdict[]
     if (this.#asked.route.lines === true) {
       this.#send(answerToBatch(verdicts, id))
+      return
+    }
+    if (this.#asked.route.acknowledgesParked === true && verdicts.every(isKept)) {
+      this.#send(nothingForApp)
       return
     }
     const isOne = verdicts.length === 1 && verdicts[0]?.kind === 'stored'
@@ -349,9 +365,18 @@ class BatchMessage extends HttpMessage {
   }
 }
 
+/** Codecs whose arrays hold a message an element. */
+const splitCodecs = new Set(['own', 'generic', 'seed'])
 const nothing: Charge = { messages: 0, bytes: 0 }
 const json = { 'content-type': 'application/json' }
 const emptyOk: Answer = { status: 200, headers: {}, body: '' }
+
+/** What OwnTracks takes for "understood, and there is nothing for you": an empty body it cannot read, and sends the message again. */
+const nothingForApp: Answer = { status: 200, headers: json, body: '[]' }
+
+function isKept({ kind }: Verdict): boolean {
+  return kind !== 'refused'
+}
 
 const noAnswer: Verdict = Object.freeze({
   kind: 'refused',

@@ -27,6 +27,7 @@ import { Doorkeeper } from '../doorkeeper.ts'
 import type { Peer } from '../mqtt/peer.ts'
 import { type WebSocketDoor, webSocketPath } from '../mqtt/web-socket-door.ts'
 import type { Pipeline } from '../pipeline-port.ts'
+import type { Routes } from '../routes/route-table.ts'
 import { onClientError } from './client-error.ts'
 import type { Intake } from './exchange.ts'
 import { Inflater } from './inflater.ts'
@@ -36,7 +37,7 @@ import { type Answer, problem } from './problem.ts'
 import { RequestCounts } from './request-counts.ts'
 import { respond } from './respond.ts'
 import { Room } from './room.ts'
-import { type Route, routes } from './routes.ts'
+import { type Route, routedDoor, routes } from './routes.ts'
 
 export interface HttpSourceOptions {
   readonly pipeline: Pipeline
@@ -55,6 +56,8 @@ export interface HttpSourceOptions {
   readonly clientCertificateOf?: CertificateReader
   /** Absent: no MQTT over WebSocket. */
   readonly webSocketDoor?: WebSocketDoor | undefined
+  /** Its paths are doors, too. */
+  readonly routes?: Routes | undefined
 }
 
 export interface HttpSource extends Handle {
@@ -102,6 +105,7 @@ export async function startHttpSource(http: Config['http'], options: HttpSourceO
     room,
     inflater: new Inflater(http.maxBodyBytes, concurrentInflations),
     counts,
+    routes: options.routes,
     open: new Set(),
     closing: false,
     countRefused,
@@ -124,6 +128,13 @@ export async function startHttpSource(http: Config['http'], options: HttpSourceO
     shouldUpgradeCallback: (request) => webSocketDoor?.isFor(request) === true,
   }
   const { app, plain, secure } = createApp(intake, http.plain, tls, serverOptions)
+  app.setNotFoundHandler((request, reply) => {
+    // Asked at each request: the table may be another than at the start.
+    if (request.method === 'POST' && options.routes?.hasPath(request.url) === true) {
+      reply.hijack()
+      takeIn(door, { route: routedDoor }, request.raw, reply.raw)
+    } else answerApart(intake, request, reply, notFound())
+  })
   for (const route of routes) addRoute(app, route, door)
   for (const probe of probes) addProbe(app, probe, intake)
   if (webSocketDoor !== undefined)
@@ -212,14 +223,6 @@ function createApp(
   // Bodies are read by the exchange: after authentication, whatever their type, and within the bounds of all requests together.
   for (const method of METHODS)
     if (method !== 'CONNECT') app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
-  app.setNotFoundHandler((request, reply) =>
-    answerApart(
-      intake,
-      request,
-      reply,
-      problem('not_found', { detail: 'there is nothing at this path', id: uuidV7() }),
-    ),
-  )
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const id = uuidV7()
     intake.log.error({ err: error, route: request.routeOptions.url, id }, 'a request failed')
@@ -280,6 +283,10 @@ function addProbe(app: FastifyInstance, { pattern, answer }: Probe, intake: Inta
       answerApart(intake, request, reply, isRead ? answer : onlyRead(), pattern)
     },
   })
+}
+
+function notFound(): Answer {
+  return problem('not_found', { detail: 'there is nothing at this path', id: uuidV7() })
 }
 
 function onlyRead(): Answer {

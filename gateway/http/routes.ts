@@ -12,6 +12,8 @@ export interface Route {
   readonly emptyAnswer: boolean
   /** InfluxDB's line protocol: each line is a message, all lines together are charged once and have one answer. */
   readonly lines?: boolean
+  /** OwnTracks: 200 with an empty array, also for what is parked, since the app sends what was answered with 400 again and nothing behind it. */
+  readonly acknowledgesParked?: boolean
   /** Where there is no `Authorization`, the query's `u` and `p` are user and token. */
   readonly queryCredentials?: boolean
 }
@@ -19,6 +21,9 @@ export interface Route {
 const own = { tokenInPath: false, splits: true, fleetBodies: false, emptyAnswer: false }
 
 const influx = { ...own, splits: false, lines: true }
+
+/** Any path that the route table names. */
+export const routedDoor: Route = { ...own, pattern: 'routed' }
 
 export const routes: readonly Route[] = [
   { ...own, pattern: '/v1/telemetry', fleetBodies: true },
@@ -28,6 +33,7 @@ export const routes: readonly Route[] = [
   // the earlier IoT Stream Engine's clients
   { ...own, pattern: '/telemetry/ingest' },
   { ...own, pattern: '/api/v1/telemetry/ingest' },
+  { ...own, pattern: '/pub', splits: false, acknowledgesParked: true },
   // InfluxDB's writers: version 2, and version 1
   { ...influx, pattern: '/api/v2/write' },
   { ...influx, pattern: '/write', queryCredentials: true },

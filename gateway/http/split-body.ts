@@ -25,13 +25,14 @@ export function splitBody(body: Buffer, { contentType, fleet, maxItems }: SplitO
     const parts = splitLines(body, maxItems)
     return parts.length === 0 ? undefined : { kind: 'lines', parts }
   }
-  if (type !== undefined && type !== 'application/json') return undefined
+  const isBatch = type === 'application/cloudevents-batch+json'
+  if (type !== undefined && type !== 'application/json' && !isBatch) return undefined
   const first = firstByte(body)
   if (first === openBracket) {
     const parts = splitArray(body, maxItems)
     return parts === undefined || parts.length === 0 ? undefined : { kind: 'array', parts }
   }
-  if (fleet && first === openBrace) {
+  if (fleet && first === openBrace && !isBatch) {
     const parts = fleetMembers(body, maxItems)
     return parts === undefined ? undefined : { kind: 'fleet', parts }
   }

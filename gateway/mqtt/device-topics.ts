@@ -44,9 +44,12 @@ export function dollarPrefix(tenant: string): string {
   return `${tenant}$/`
 }
 
+/** Where Sparkplug's hosts speak to edge nodes; here, what we ask of them. */
+export const sparkplugRoot = 'spBv1.0/'
+
 /**
- * A device sees what is below its own name, and a fleet credential calls that `gateways/me/` as well. An operator sees all of its tenant and
- * `$SYS/broker/`; in open mode everybody does, and every other topic that begins with `$`. All else is refused.
+ * A device sees what is below its own name, and a fleet credential calls that `gateways/me/` as well; it also sees the commands for Sparkplug
+ * edge nodes that it speaks for, each by its name. An operator sees all of its tenant and `$SYS/broker/`; in open mode everybody does, and every other topic that begins with `$`. All else is refused.
  */
 export function insideFilter(
   filter: string,
@@ -61,8 +64,11 @@ export function insideFilter(
   for (const shown of prefixesOf(principal))
     if (filter.startsWith(shown) && filter.length > shown.length)
       return { inside: own + filter.slice(shown.length), hidden: own, shown }
-  if (!seesAll(principal, open)) return 'not_allowed'
   const { tenant } = principal
+  if (!seesAll(principal, open)) {
+    if (!isCommandOfNode(filter, principal)) return 'not_allowed'
+    return { inside: `${tenant}/${filter}`, hidden: `${tenant}/${sparkplugRoot}`, shown: sparkplugRoot }
+  }
   if (!filter.startsWith('$')) return { inside: `${tenant}/${filter}`, hidden: `${tenant}/`, shown: '' }
   if (open === undefined && !filter.startsWith(sysPrefix)) return 'not_allowed'
   const hidden = dollarPrefix(tenant)
@@ -75,11 +81,21 @@ export function insideFilter(
  */
 export function maySee(insideTopic: string, principal: Principal, open?: OpenMode): boolean {
   if (insideTopic.startsWith(insidePrefix(principal))) return true
-  if (!seesAll(principal, open)) return false
   const { tenant } = principal
+  if (!seesAll(principal, open))
+    return insideTopic.startsWith(`${tenant}/`) && isCommandOfNode(insideTopic.slice(tenant.length + 1), principal)
   if (insideTopic.startsWith(`${tenant}/`)) return true
   const hidden = dollarPrefix(tenant)
   return insideTopic.startsWith(open === undefined ? `${hidden}SYS/broker/` : hidden)
+}
+
+/** `spBv1.0/GROUP/NCMD/NODE` or `DCMD`, and below, of a node that the credential speaks for. */
+function isCommandOfNode(name: string, principal: Principal): boolean {
+  if (!principal.fleet || !name.startsWith(sparkplugRoot)) return false
+  const [, group = '', type, node = ''] = name.split('/', 4)
+  if ((type !== 'NCMD' && type !== 'DCMD') || group === '' || node === '') return false
+  const device = `${group}/${node}`
+  return !/[+#]/.test(device) && principal.allows(device)
 }
 
 function seesAll(principal: Principal, open: OpenMode | undefined): boolean {

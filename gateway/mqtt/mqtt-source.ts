@@ -20,6 +20,11 @@ export interface MqttSource extends Handle {
   readonly tlsPort: number
   /** Takes a connection that came by another door. */
   accept(wire: Wire, peer: Peer): void
+  /**
+   * Says something to those of a tenant who have subscribed to it: QoS 0, not retained.
+   * @param topic as clients know it
+   */
+  publish(tenant: string, topic: string, payload: Buffer): void
 }
 
 const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }
@@ -127,10 +132,14 @@ export async function startMqttSource(config: Config['mqtt'], options: MqttSourc
     await broker.close()
   }
 
+  function publish(tenant: string, topic: string, payload: Buffer): void {
+    if (!front.isClosing) broker.publish(`${tenant}/${topic}`, payload)
+  }
+
   try {
     const port = config.plain ? await listenPlain() : 0
     const tlsPort = await listenSecure()
-    return { ...handleOf(close), port, tlsPort, accept }
+    return { ...handleOf(close), port, tlsPort, accept, publish }
   } catch (error) {
     for (const server of servers) server.close()
     clearInterval(clock)

@@ -1,4 +1,4 @@
-import { dollarPrefix, type InsideFilter } from './device-topics.ts'
+import { dollarPrefix, type InsideFilter, sparkplugRoot } from './device-topics.ts'
 import { covers } from './topic-filter.ts'
 
 /**
@@ -70,8 +70,8 @@ export class Watchers {
     if (count > 0) group.set(inside, count)
     else group.delete(inside)
     if (group.size === 0) this.#groups.delete(hidden)
-    // Every device that listens to its own errors would else make all the others look again.
-    const isForTelemetry = shown !== '$' && inside !== `${hidden}errors`
+    // Every device that listens to its own errors, and every edge node to its commands, would else make all the others look again.
+    const isForTelemetry = shown !== '$' && shown !== sparkplugRoot && inside !== `${hidden}errors`
     if (!isForTelemetry) return
     this.#watching += by
     if (count === (by === 1 ? 1 : 0)) this.epoch++

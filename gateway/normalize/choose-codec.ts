@@ -1,8 +1,10 @@
 import { chirpstackCodec, isChirpstackEvent } from './chirpstack.ts'
+import { cloudEventsCodec, isBinaryMode, isCloudEvent } from './cloudevents.ts'
 import type { Codec } from './codec.ts'
 import { codecByTopic } from './codec-by-topic.ts'
 import type { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
+import { cborCodec, msgpackCodec } from './encoded-document.ts'
 import { fleetBodyOf, genericCodec, ownCodec } from './generic.ts'
 import { influxLineCodec, isInfluxLine } from './influx-line.ts'
 import { isObject } from './json.ts'
@@ -10,25 +12,38 @@ import { hasForeignCharset, mediaTypeOf } from './media-type.ts'
 import { isOwnForm } from './own-form.ts'
 import { quoted } from './quote.ts'
 import { isSeedForm, seedCodec } from './seed.ts'
-import { senmlCodec } from './senml.ts'
+import { senmlCborCodec, senmlCodec } from './senml.ts'
 import { isTheThingsStackEvent, theThingsStackCodec } from './the-things-stack.ts'
+
+/** Types that name their format, over MQTT 5 as well. */
+const codecByType = new Map<string, Codec>([
+  ['application/senml+json', senmlCodec],
+  ['application/senml+cbor', senmlCborCodec],
+  ['application/cloudevents+json', cloudEventsCodec],
+  ['application/cloudevents-batch+json', cloudEventsCodec],
+  ['application/msgpack', msgpackCodec],
+  ['application/cbor', cborCodec],
+])
 
 /** What an HTTP body may be declared as when nothing else says its format. */
 const genericTypes = new Set(['application/json', 'application/x-ndjson', 'text/plain', ''])
 
 /**
- * Which rules a message falls under, the first that fit: its topic or path, then its content type, then the shape of its JSON.
+ * Which rules a message falls under, the first that fit: its topic or path and headers, then its content type, then the shape of its JSON.
  * @throws {DecodeError} when no rules take it, or when it must be JSON and is not
  */
 export function chooseCodec(input: CodecInput): Codec {
   const { transport, contentType } = input.context
   if (transport === 'http' && hasForeignCharset(contentType))
     throw new DecodeError('unsupported', `content type ${quoted(contentType ?? '')}: text must be UTF-8`)
+  if (isBinaryMode(input.context)) return cloudEventsCodec
   const byTopic = codecByTopic(input)
   if (byTopic !== undefined) return byTopic
   if (isInfluxLine(input.context)) return influxLineCodec
-  if (contentType !== undefined && mediaTypeOf(contentType) === 'application/senml+json') return senmlCodec
-  if (transport === 'http' && !genericTypes.has(mediaTypeOf(contentType) ?? '')) return chooseUndeclared(input)
+  const type = mediaTypeOf(contentType)
+  const byType = type === undefined ? undefined : codecByType.get(type)
+  if (byType !== undefined) return byType
+  if (transport === 'http' && !genericTypes.has(type ?? '')) return chooseUndeclared(input)
   return input.isDocument() ? chooseByShape(input) : genericCodec
 }
 
@@ -41,6 +56,7 @@ function chooseByShape(input: CodecInput): Codec {
 
 /** Forms whose keys give them away. */
 function codecByShape(first: unknown): Codec | undefined {
+  if (isCloudEvent(first)) return cloudEventsCodec
   if (isSeedForm(first)) return seedCodec
   if (isTheThingsStackEvent(first)) return theThingsStackCodec
   return isChirpstackEvent(first) ? chirpstackCodec : undefined
@@ -60,7 +76,7 @@ function chooseUndeclared(input: CodecInput): Codec {
 /** The object, or the first element of an array; of a fleet body the first device's. */
 function firstObject(input: CodecInput): unknown {
   const document = input.json()
-  const fleet = fleetBodyOf(input, document)
+  const fleet = fleetBodyOf(input.context, document)
   if (fleet !== undefined) for (const device in fleet) return (fleet[device] as unknown[])[0]
   return Array.isArray(document) ? document[0] : document
 }

@@ -7,6 +7,7 @@ import { homieCodec } from './homie.ts'
 import { isOwntracksTopic, owntracksCodec } from './owntracks.ts'
 import { shellyGen1Codec } from './shelly-gen1.ts'
 import { isShellyGen2, shellyGen2Codec } from './shelly-gen2.ts'
+import { isSparkplug, sparkplugCodec } from './sparkplug.ts'
 import { isTasmota, tasmotaCodec } from './tasmota.ts'
 import { isTheThingsStackTopic, theThingsStackCodec } from './the-things-stack.ts'
 import { isThingsboard, thingsboardCodec } from './thingsboard.ts'
@@ -39,6 +40,8 @@ function codecByRoot(input: CodecInput, topic: string): Codec | undefined {
       return isBelow(topic, 'zigbee2mqtt') ? zigbee2mqttCodec : undefined
     case 0x68: // h
       return isBelow(topic, 'homie') ? homieCodec : undefined
+    case 0x73: // s
+      return isSparkplug(topic) ? sparkplugCodec : undefined
     case 0x24: // $
       return isAwsShadow(topic) ? awsShadowCodec : undefined
     default:
@@ -48,8 +51,6 @@ function codecByRoot(input: CodecInput, topic: string): Codec | undefined {
 
 /** Formats whose devices are told their own prefix, and that end alike. */
 function codecByEnd(input: CodecInput, topic: string): Codec | undefined {
-  // Sparkplug names its own segments: the last one is a device, whatever it is called.
-  if (topic.startsWith('spBv1.0/')) return undefined
   if (isShellyGen2(topic)) return shellyGen2Codec
   if (isBelow(topic, 'shellies')) return shellyGen1Codec
   if (isTasmota(topic)) return tasmotaCodec

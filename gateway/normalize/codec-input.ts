@@ -1,4 +1,7 @@
 import type { Source } from '#schema/telemetry-event.ts'
+import type { CarriedHeaders } from '../ingress.ts'
+import type { CodecOptions } from './codec-options.ts'
+import type { EdgeNodes } from './edge-nodes.ts'
 import { parseJson, utf8Text } from './json.ts'
 
 /** What a codec may know besides the bytes. */
@@ -7,6 +10,9 @@ export interface CodecContext {
   /** MQTT topic name, or the path of the request with its query. */
   readonly topic: string
   readonly contentType: string | undefined
+  /** The request's headers that say something of the message. */
+  readonly headers: CarriedHeaders | undefined
+  readonly tenant: string
   /** Who sends: `me`, and the device where neither payload nor topic names one. */
   readonly transportDevice: string | undefined
   /** The device that the path or the fleet body named. */
@@ -17,6 +23,10 @@ export interface CodecContext {
   readonly arrayElement: boolean
   /** When it arrived, in microseconds, for times that are relative to now. */
   readonly arrivalUs: number
+  /** What a route tells the codec that it names. */
+  readonly options?: CodecOptions | undefined
+  /** What Sparkplug's births have told. */
+  readonly edgeNodes: EdgeNodes
 }
 
 /** One message for the codecs. Text and JSON are made once, when the first of them asks, so choosing a codec by the shape of a body costs no second parse. */

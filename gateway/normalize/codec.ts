@@ -15,6 +15,8 @@ export interface Decoded {
   readonly readings: readonly RawReading[]
   /** The sender's own name of the message, where the format has one. */
   readonly messageKey?: string | undefined
+  /** A Sparkplug edge node (`GROUP/NODE`) whose birth is not known here: it should be asked to tell it again. */
+  readonly unborn?: string | undefined
   /** Set by a route: equal values of one instant are as many as there were messages. */
   readonly identity?: 'message' | undefined
 }

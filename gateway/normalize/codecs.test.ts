@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { chooseCodec } from './choose-codec.ts'
 import { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
+import { EdgeNodes } from './edge-nodes.ts'
 
 /** Codec and readings as `device metric value`, or the error's code. */
 function decoded(topic: string, body: string, transport: 'mqtt' | 'http' = 'mqtt'): string[] {
@@ -9,11 +10,14 @@ function decoded(topic: string, body: string, transport: 'mqtt' | 'http' = 'mqtt
     transport,
     topic,
     contentType: undefined,
+    headers: undefined,
+    tenant: 'default',
     transportDevice: 'me-1',
     device: undefined,
     fleet: true,
     arrayElement: false,
     arrivalUs: 1_768_478_400_000_000,
+    edgeNodes: new EdgeNodes(),
   })
   try {
     const codec = chooseCodec(input)
@@ -144,7 +148,7 @@ describe('topics of device families', () => {
     ['home/status', 'busy', 'generic'],
     ['zigbee2mqttx/a', '5', 'generic'],
     ['shellies/a/events/rpc', '{}', 'shelly-gen2'],
-    ['spBv1.0/g/NDATA/n/online', 'x', 'generic'],
+    ['spBv1.0/g/DDATA/n/online', '\b\x01', 'sparkplug-b'],
   ])('%s with %s is %s', (topic, body, codec) => {
     expect(decoded(topic, body)[0]).toBe(codec)
   })

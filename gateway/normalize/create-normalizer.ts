@@ -2,15 +2,17 @@ import { randomUUIDv7 } from 'node:crypto'
 import type { DeadLetter, DeadLetterContext } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
-import type { Authenticator } from '../auth/authenticator.ts'
+import type { Aliases, Authenticator, TenantAliases } from '../auth/authenticator.ts'
 import type { DeviceRules } from '../auth/device-rules.ts'
 import type { Ingress } from '../ingress.ts'
+import type { Routes } from '../routes/route-table.ts'
 import { ArrivalClock } from './arrival-clock.ts'
-import { chooseCodec } from './choose-codec.ts'
 import type { Codec, Decoded, RawReading } from './codec.ts'
 import { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
+import { decodeRouted } from './decode-message.ts'
 import { faultOfDevice } from './device-id.ts'
+import { EdgeNodes } from './edge-nodes.ts'
 import type { Normalizer, Outcome } from './normalizer.ts'
 import { oneLine, quoted } from './quote.ts'
 import { checkReading } from './reading-limits.ts'
@@ -27,6 +29,13 @@ export interface NormalizerOptions {
   readonly onContractBroken?: () => void
   /** One a process, or two messages could share a microsecond. */
   readonly clock?: ArrivalClock
+  /** What operators have said about topics and paths; absent: the default order decides alone. */
+  readonly routes?: Routes | undefined
+  /** Other names of devices; absent: there are none. */
+  readonly aliases?: Aliases | undefined
+  readonly edgeNodes?: EdgeNodes
+  /** Called with a Sparkplug edge node whose birth is not known, and that the sender may speak for; not too often for one node. */
+  readonly askForBirth?: (tenant: string, node: string) => void
 }
 
 export function createNormalizer(options: NormalizerOptions): Normalizer {
@@ -45,16 +54,25 @@ class MessageNormalizer implements Normalizer {
   readonly #retentionUs: number
   readonly #authenticator: Pick<Authenticator, 'admitDevice'>
   readonly #clock: ArrivalClock
+  readonly #routes: Routes | undefined
+  readonly #aliases: Aliases | undefined
+  readonly #edgeNodes: EdgeNodes
+  readonly #askForBirth: (tenant: string, node: string) => void
 
   readonly #rulesOf: NonNullable<NormalizerOptions['rulesOf']>
   readonly #onContractBroken: () => void
 
-  constructor({ retentionMs, authenticator, clock, rulesOf, onContractBroken }: NormalizerOptions) {
+  constructor(options: NormalizerOptions) {
+    const { retentionMs, authenticator, clock, routes, aliases, edgeNodes, askForBirth } = options
     this.#retentionUs = retentionMs === undefined ? Number.POSITIVE_INFINITY : retentionMs * 1000
     this.#authenticator = authenticator
     this.#clock = clock ?? new ArrivalClock()
-    this.#rulesOf = rulesOf ?? (() => undefined)
-    this.#onContractBroken = onContractBroken ?? (() => undefined)
+    this.#routes = routes
+    this.#aliases = aliases
+    this.#edgeNodes = edgeNodes ?? new EdgeNodes()
+    this.#askForBirth = askForBirth ?? (() => {})
+    this.#rulesOf = options.rulesOf ?? (() => undefined)
+    this.#onContractBroken = options.onContractBroken ?? (() => undefined)
   }
 
   normalize(batch: readonly Ingress[]): readonly Outcome[] {
@@ -67,39 +85,52 @@ class MessageNormalizer implements Normalizer {
     // Before everything: whatever an operator sends, nothing of it is kept.
     if (ingress.principal.operator) return notAllowed(ingress, 'an operator credential only subscribes')
     if (ingress.park !== undefined) return parked(ingress, ingress.park, reasonToPark(ingress.park))
-    const named = namedDevice(ingress)
+    const aliases = this.#aliases?.of(ingress.principal.tenant)
+    const named = namedDevice(ingress, aliases)
     try {
       // Before the bytes are looked at: what is sent for a device that is not the sender's is not kept, whatever it holds.
       const stop = named === undefined ? undefined : this.#checkDevice(ingress, named, undefined)
-      return stop ?? this.#decode(ingress, named)
+      return stop ?? this.#decode(ingress, named, aliases)
     } catch (error) {
-      if (error instanceof DecodeError) return parked(ingress, error.code, error.message)
+      if (error instanceof DecodeError) {
+        if (error.unborn !== undefined) this.#onUnborn(ingress, error.unborn)
+        return parked(ingress, error.code, error.message)
+      }
       // A message that breaks a decoder is kept, so that nothing is lost and the decoder can be mended.
       return parked(ingress, 'malformed', 'decoder failure')
     }
   }
 
-  #decode(ingress: Ingress, named: string | undefined): Outcome {
+  #decode(ingress: Ingress, named: string | undefined, aliases: TenantAliases | undefined): Outcome {
     const { principal } = ingress
+    const route = this.#routes?.find(ingress)
+    // What the path or the fleet body says is not the route's to change.
+    const templated = named === undefined ? route?.deviceOf(principal.device) : undefined
     const input = new CodecInput(ingress.payload, {
       transport: ingress.source,
       topic: ingress.topic,
       contentType: ingress.contentType,
+      headers: ingress.headers,
+      tenant: principal.tenant,
       transportDevice: principal.device,
-      device: named,
+      device: named ?? templated,
       fleet: principal.fleet,
       arrayElement: ingress.arrayElement === true,
       arrivalUs: ingress.ingestTimeUs,
+      options: route?.rule.options,
+      edgeNodes: this.#edgeNodes,
     })
-    const codec = chooseCodec(input)
-    const decoded = codec.decode(input)
-    if (decoded.readings.length === 0) return ignored
-    const shares = sharesOf(decoded.readings)
+    const { codec, decoded } = decodeRouted(input, route, named === undefined)
+    if (decoded.unborn !== undefined) this.#onUnborn(ingress, decoded.unborn)
+    const readings =
+      aliases === undefined ? decoded.readings : withoutAliases(decoded.readings, principal.device, aliases)
+    if (readings.length === 0) return ignored
+    const shares = sharesOf(readings)
     for (const { device } of shares) {
       const stop = device === named ? undefined : this.#checkDevice(ingress, device, named)
       if (stop !== undefined) return stop
     }
-    const tooOld = this.#fill(shares, decoded.readings, ingress)
+    const tooOld = this.#fill(shares, readings, ingress)
     if (tooOld !== undefined) return tooOld
     const broken = this.#applyRules(shares, ingress)
     if (broken !== undefined) return broken
@@ -109,6 +140,13 @@ class MessageNormalizer implements Normalizer {
       if (stop !== undefined) return stop
     }
     return eventsOf(ingress, codec, decoded, shares)
+  }
+
+  /** Only whoever may speak for a node can have it asked. */
+  #onUnborn({ principal }: Ingress, node: string): void {
+    const { tenant, device: sender } = principal
+    if (!principal.allows(node) || faultOfDevice(node) !== undefined) return
+    if (this.#edgeNodes.mayAsk({ tenant, sender, node }, performance.now())) this.#askForBirth(tenant, node)
   }
 
   /** @param named the device that path or fleet body names, which the payload must not contradict */
@@ -174,8 +212,27 @@ class MessageNormalizer implements Normalizer {
 const ignored: Outcome = Object.freeze({ kind: 'ignored' })
 
 /** `me` in a path or a fleet body is the sender. */
-function namedDevice({ device, principal }: Ingress): string | undefined {
-  return device === 'me' ? principal.device : device
+function namedDevice({ device, principal }: Ingress, aliases?: TenantAliases): string | undefined {
+  if (device === undefined || device === 'me' || device === principal.device)
+    return device === undefined ? undefined : principal.device
+  return aliases?.deviceOf(device) ?? device
+}
+
+/** The readings under the ids of their devices. */
+function withoutAliases(raws: readonly RawReading[], own: string, aliases: TenantAliases): readonly RawReading[] {
+  let resolved: RawReading[] | undefined
+  let last = own // no alias: an id is never one
+  let id: string | undefined
+  for (const [index, raw] of raws.entries()) {
+    if (raw.device !== last) {
+      last = raw.device
+      id = last === own ? undefined : aliases.deviceOf(last)
+    }
+    if (id === undefined) continue
+    resolved ??= [...raws]
+    resolved[index] = { ...raw, device: id }
+  }
+  return resolved ?? raws
 }
 
 /** The devices of a message in the order of their first readings. */
@@ -270,7 +327,7 @@ function parked(ingress: Ingress, code: ReasonCode, message: string): Outcome {
 }
 
 /** What a replay has to know beside the bytes; undefined for a device's own message, which says everything. */
-function contextOf({ principal, device, fleetItem, arrayElement, messageKey }: Ingress, of: string) {
+function contextOf({ principal, device, fleetItem, arrayElement, messageKey, headers }: Ingress, of: string) {
   const context: DeadLetterContext = {
     ...(principal.device !== of && { sender: principal.device }),
     ...(principal.fleet && { fleet: true }),
@@ -278,6 +335,7 @@ function contextOf({ principal, device, fleetItem, arrayElement, messageKey }: I
     ...(arrayElement === true && { arrayElement: true }),
     ...(device !== undefined && { device }),
     ...(messageKey !== undefined && { messageKey }),
+    ...(headers !== undefined && { headers: Object.fromEntries(headers) }),
   }
   for (const _ in context) return context
   return undefined

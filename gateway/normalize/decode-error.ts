@@ -5,9 +5,12 @@ export class DecodeError {
   readonly code: DecodeCode
   /** One line for people. What it quotes of the input went through `quoted`. */
   readonly message: string
+  /** As in `Decoded`. */
+  readonly unborn: string | undefined
 
-  constructor(code: DecodeCode, message: string) {
+  constructor(code: DecodeCode, message: string, unborn?: string) {
     this.code = code
     this.message = message
+    this.unborn = unborn
   }
 }

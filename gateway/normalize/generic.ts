@@ -1,5 +1,5 @@
 import type { Codec, Decoded, Scalar } from './codec.ts'
-import type { CodecInput } from './codec-input.ts'
+import type { CodecContext, CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
 import { flattenMembers } from './flatten.ts'
 import { isObject, type JsonObject } from './json.ts'
@@ -21,8 +21,8 @@ const deviceKeys = ['device_id', 'deviceId', 'device'] as const
 const timeKeys = ['ts', 'timestamp', 'time', 'datetime'] as const
 
 /** The members of a body that speaks for many devices, `{ "device": [ … ] }`, or undefined for any other. */
-export function fleetBodyOf(input: CodecInput, document: unknown): JsonObject | undefined {
-  const { transport, topic, device, fleet } = input.context
+export function fleetBodyOf(context: CodecContext, document: unknown): JsonObject | undefined {
+  const { transport, topic, device, fleet } = context
   const isPlace = transport === 'mqtt' ? topic === fleetTopic : fleet && pathOf(topic) === '/v1/telemetry'
   if (!isPlace || device !== undefined || !isObject(document)) return undefined
   for (const key in document) if (!Array.isArray(document[key])) return undefined
@@ -30,23 +30,34 @@ export function fleetBodyOf(input: CodecInput, document: unknown): JsonObject | 
 }
 
 function decode(input: CodecInput): Decoded {
+  if (input.isDocument()) return decodeDocument(input.context, input.json())
   const readings = new ReadingList()
-  if (!input.isDocument()) {
-    decodeText(readings, input)
-    return readings
-  }
-  const document = input.json()
-  const fleet = fleetBodyOf(input, document)
+  decodeText(readings, input)
+  return readings
+}
+
+/**
+ * What JSON says, or another encoding of the same: objects and arrays of them by the rules of the own form and generic ones, and one value alone,
+ * which keeps its type.
+ * @param timeUs of what has no time of its own
+ */
+export function decodeDocument(context: CodecContext, document: unknown, timeUs?: number): Decoded {
+  const readings = new ReadingList()
+  const fleet = fleetBodyOf(context, document)
   if (fleet !== undefined) {
-    for (const key in fleet) decodeArray(readings, input, fleet[key] as unknown[], fleetDevice(input, key))
+    for (const key in fleet) decodeArray(readings, context, fleet[key] as unknown[], fleetDevice(context, key), timeUs)
     return readings
   }
-  if (!Array.isArray(document)) {
-    decodeElement(readings, input, document, undefined)
+  if (isObject(document)) {
+    decodeElement(readings, context, document, undefined, timeUs)
     return { readings: readings.readings, messageKey: keyOf(document) }
   }
-  if (input.context.arrayElement) throw new DecodeError('bad_value', 'an element of an array must be an object')
-  decodeArray(readings, input, document, undefined)
+  if (context.arrayElement) throw new DecodeError('bad_value', 'an element of an array must be an object')
+  if (!Array.isArray(document)) {
+    addScalar(readings, context, document, timeUs)
+    return readings
+  }
+  decodeArray(readings, context, document, undefined, timeUs)
   // Several elements have several names, none of which is the message's.
   return { readings: readings.readings, messageKey: document.length === 1 ? keyOf(document[0]) : undefined }
 }
@@ -57,30 +68,46 @@ function decodeText(readings: ReadingList, input: CodecInput): void {
   const type = mediaTypeOf(input.context.contentType)
   // Who declares JSON did not mean a text by `ON` or a cut-off body.
   if (type === 'application/json' || type === 'application/x-ndjson') input.json()
-  const value = textValue(text)
-  if (value === null) return
-  const { device, metric } = nameOfScalar(input.context)
-  readings.add(device, metric, value, undefined, undefined)
+  addScalar(readings, input.context, textValue(text), undefined)
 }
 
-function decodeArray(readings: ReadingList, input: CodecInput, elements: unknown[], device: string | undefined): void {
+function addScalar(readings: ReadingList, context: CodecContext, value: unknown, timeUs: number | undefined): void {
+  if (value === null) return
+  const { device, metric } = nameOfScalar(context)
+  readings.add(device, metric, value as Scalar, undefined, timeUs)
+}
+
+function decodeArray(
+  readings: ReadingList,
+  context: CodecContext,
+  elements: unknown[],
+  device: string | undefined,
+  timeUs: number | undefined,
+): void {
   for (const element of elements) {
-    decodeElement(readings, input, element, device)
+    decodeElement(readings, context, element, device, timeUs)
     readings.element++
   }
 }
 
-function fleetDevice({ context }: CodecInput, key: string): string {
+function fleetDevice(context: CodecContext, key: string): string {
   return key === 'me' ? transportDevice(context) : named(key)
 }
 
 /** @param owner the device whose array holds the element, in a fleet body */
-function decodeElement(readings: ReadingList, input: CodecInput, element: unknown, owner: string | undefined): void {
+function decodeElement(
+  readings: ReadingList,
+  context: CodecContext,
+  element: unknown,
+  owner: string | undefined,
+  timeOfMessageUs: number | undefined,
+): void {
   if (!isObject(element)) throw new DecodeError('bad_value', 'an element of an array must be an object')
   const deviceKey = deviceKeyOf(element)
-  const device = deviceKey === undefined ? (owner ?? deviceOfObject(input.context)) : deviceIn(element[deviceKey])
+  const device = deviceKey === undefined ? (owner ?? deviceOfObject(context)) : deviceIn(element[deviceKey])
   const timeKey = timeKeyOf(element)
-  const timeUs = timeKey === undefined ? undefined : timeOf(element[timeKey])
+  const isTimed = timeKey !== undefined && element[timeKey] !== ''
+  const timeUs = isTimed ? timeOf(element[timeKey]) : timeOfMessageUs
   if (isOwnForm(element)) addOwnValues(readings, device, element.values, timeUs)
   else if (!addSingle(readings, device, element, timeUs))
     flattenMembers(readings, device, element, timeUs, deviceKey, timeKey)

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { chooseCodec } from './choose-codec.ts'
 import { CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
+import { EdgeNodes } from './edge-nodes.ts'
 import { splitInfluxLines } from './split-influx-lines.ts'
 
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000)
@@ -14,6 +15,9 @@ function decoded(payload: string | Buffer, topic = '/api/v2/write'): string[] | 
     transport: topic.startsWith('/') ? 'http' : 'mqtt',
     topic,
     contentType: undefined,
+    headers: undefined,
+    tenant: 'default',
+    edgeNodes: new EdgeNodes(),
     arrivalUs: 0,
     transportDevice: 'w',
     device: undefined,

@@ -18,6 +18,7 @@ export function isInfluxLine({ transport, topic }: CodecContext): boolean {
 }
 
 function decode(input: CodecInput): Decoded {
+  const { options } = input.context
   const unit = unitOfPrecision(input.context)
   const readings = new ReadingList()
   const line = new LineReader(input.text())
@@ -25,7 +26,7 @@ function decode(input: CodecInput): Decoded {
     const measurement = line.name(afterMeasurement, 'a measurement')
     const tags = tagsOf(line)
     const device = deviceOf(tags, input.context)
-    const suffix = suffixOf(tags)
+    const suffix = options?.tagsInNames === false ? '' : suffixOf(tags)
     const fields = fieldsOf(line)
     const timeUs = timestampUs(line.rest(), unit)
     for (const [field, value] of fields)
@@ -63,7 +64,7 @@ function fieldsOf(line: LineReader): [string, Scalar][] {
 
 /** Takes the device's tag out, so that its name is not in every metric as well. */
 function deviceOf(tags: Map<string, string>, context: CodecContext): string {
-  for (const tag of deviceTags) {
+  for (const tag of context.options?.deviceTags ?? deviceTags) {
     const device = tags.get(tag)
     if (device === undefined) continue
     tags.delete(tag)

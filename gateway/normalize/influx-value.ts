@@ -18,14 +18,15 @@ const precisions = new Map([
 ])
 
 /**
- * What timestamps count, by the query of the request.
+ * What timestamps count, by the query of the request, else by the route.
  * @throws {DecodeError} `unsupported`
  */
-export function unitOfPrecision({ transport, topic }: CodecContext): number {
+export function unitOfPrecision({ transport, topic, options }: CodecContext): number {
   const query = transport === 'http' ? topic.indexOf('?') : -1
   // The lines of a request all ask, and most have none; a name may be percent-encoded.
-  if (query < 0 || !(topic.includes('precision') || topic.includes('%'))) return 0
-  const precision = new URLSearchParams(topic.slice(query)).get('precision') ?? ''
+  const asks = query >= 0 && (topic.includes('precision') || topic.includes('%'))
+  const asked = asks ? new URLSearchParams(topic.slice(query)).get('precision') : null
+  const precision = asked ?? options?.precision ?? ''
   const unit = precisions.get(precision)
   if (unit === undefined)
     throw new DecodeError('unsupported', `precision ${quoted(precision)} is none of ns, us, ms, s, m, h`)

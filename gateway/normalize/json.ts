@@ -82,3 +82,9 @@ function endOfString(text: string, from: number): number {
   }
   return text.length
 }
+
+/** Whether there are no bytes, or ASCII white space alone. */
+export function isBlank(bytes: Buffer): boolean {
+  for (const byte of bytes) if (!isSpace(byte)) return false
+  return true
+}

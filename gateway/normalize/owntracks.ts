@@ -41,7 +41,16 @@ function deviceOf(context: CodecContext, { topic }: JsonObject): string {
   const name = context.transport === 'mqtt' ? context.topic : topic
   const [, user, device] = typeof name === 'string' ? name.split('/', 3) : []
   if (user !== undefined && device !== undefined) return user === '' || device === '' ? named('') : `${user}/${device}`
-  return context.device ?? transportDevice(context)
+  const limits = limitsOf(context)
+  return limits ?? context.device ?? transportDevice(context)
+}
+
+/** What the app tells beside its messages in HTTP mode: user and device. */
+function limitsOf({ headers }: CodecContext): string | undefined {
+  const user = headers?.get('x-limit-u')
+  const device = headers?.get('x-limit-d')
+  if (user === undefined || device === undefined) return undefined
+  return user === '' || device === '' ? named('') : `${user}/${device}`
 }
 
 function addLocation(readings: ReadingList, device: string, message: JsonObject): void {

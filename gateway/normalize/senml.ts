@@ -1,14 +1,19 @@
+import { readCbor } from './cbor-document.ts'
 import type { Codec, Decoded, Scalar } from './codec.ts'
 import type { CodecContext, CodecInput } from './codec-input.ts'
 import { DecodeError } from './decode-error.ts'
-import { isObject, type JsonObject } from './json.ts'
+import { exactInteger } from './exact-integer.ts'
+import { isBlank, isObject, type JsonObject } from './json.ts'
 import { quoted } from './quote.ts'
 import { ReadingList } from './reading-list.ts'
 import { offsetFrom, timeOfUnit } from './time.ts'
 import { transportDevice } from './topic-device.ts'
 
-/** SenML in JSON (RFC 8428). */
+/** SenML in JSON (RFC 8428 §5). */
 export const senmlCodec: Codec = { name: 'senml', decode }
+
+/** SenML in CBOR (§6). */
+export const senmlCborCodec: Codec = { name: 'senml-cbor', decode: decodeCbor }
 
 /** RFC 8428 §4.4: the version that it describes. */
 const newestVersion = 10
@@ -18,6 +23,13 @@ const firstAbsolute = 2 ** 28
 const legalName = /^[A-Za-z0-9][A-Za-z0-9\-:./_]*$/
 const joints = new Set([':', '/', '.', '-', '_'])
 const labels = new Set(['bn', 'bt', 'bu', 'bv', 'bs', 'bver', 'n', 'u', 'v', 'vs', 'vb', 'vd', 's', 't', 'ut'])
+/** §6, table 4. */
+const labelsOfCbor: ReadonlyMap<number, string> = new Map(
+  ['bs', 'bv', 'bu', 'bt', 'bn', 'bver', 'n', 'u', 'v', 'vs', 'vb', 's', 't', 'ut', 'vd'].map((label, index) => [
+    index - 6,
+    label,
+  ]),
+)
 const baseLabels = ['bn', 'bt', 'bu', 'bv', 'bs', 'bver'] as const
 const base64url = /^[A-Za-z0-9_-]*$/
 
@@ -26,19 +38,32 @@ interface Base {
   name: string
   time: number
   unit: string | undefined
-  value: number
-  sum: number
+  value: Numeric
+  sum: Numeric
 }
+
+/** In CBOR, an integer may be larger than a double holds. */
+type Numeric = number | bigint
 
 function decode(input: CodecInput): Decoded {
   if (!input.isDocument()) throw new DecodeError('malformed', 'SenML is an array of records')
-  const records = input.json()
+  return decodeRecords(input.context, input.json())
+}
+
+function decodeCbor({ payload, context }: CodecInput): Decoded {
+  if (isBlank(payload)) throw new DecodeError('empty', 'there is nothing in it')
+  return decodeRecords(context, readCbor(payload, labelsOfCbor))
+}
+
+/** The records of a pack, with the labels of JSON; in data from CBOR there are bigints and byte strings. */
+export function decodeRecords(context: CodecContext, records: unknown): Decoded {
   if (!Array.isArray(records)) throw new DecodeError('malformed', 'SenML is an array of records')
   const readings = new ReadingList()
   const base: Base = { name: '', time: 0, unit: undefined, value: 0, sum: 0 }
   for (const record of records) {
-    if (!isObject(record)) throw new DecodeError('malformed', 'a SenML record must be an object')
-    addRecord(readings, input.context, base, record)
+    if (!isObject(record) || record instanceof Uint8Array)
+      throw new DecodeError('malformed', 'a SenML record must be an object')
+    addRecord(readings, context, base, record)
     readings.element++
   }
   return readings
@@ -59,7 +84,7 @@ function addRecord(readings: ReadingList, context: CodecContext, base: Base, rec
   const timeUs = timeOf(context, base.time + (time ?? 0))
   if (value !== undefined) readings.add(device, metric, value, unit, timeUs)
   if (sum !== undefined)
-    readings.add(device, `${metric}.sum`, base.sum + sum, unit === undefined ? undefined : `${unit}.s`, timeUs)
+    readings.add(device, `${metric}.sum`, total(base.sum, sum), unit === undefined ? undefined : `${unit}.s`, timeUs)
 }
 
 /** RFC 8428 §4.4: a label that ends in `_` must be understood. */
@@ -81,16 +106,26 @@ function applyBase(base: Base, record: JsonObject): void {
 }
 
 function measuredIn(base: Base, record: JsonObject): Scalar | undefined {
-  const { vb } = record
+  const { vb, vd } = record
   const number = numberIn(record, 'v')
   const text = textIn(record, 'vs')
-  const data = textIn(record, 'vd')
+  const data = vd instanceof Uint8Array ? Buffer.from(vd).toString('base64url') : textIn(record, 'vd')
   if (vb !== undefined && typeof vb !== 'boolean') throw new DecodeError('bad_value', 'vb must be true or false')
   let count = 0
   for (const value of [number, text, vb, data]) if (value !== undefined) count++
   if (count > 1) throw new DecodeError('bad_value', 'a SenML record has more than one value')
-  if (number !== undefined) return base.value + number
+  if (number !== undefined) return total(base.value, number)
   return text ?? vb ?? (data === undefined ? undefined : dataText(data))
+}
+
+function total(base: Numeric, value: Numeric): number | string {
+  if (typeof base === 'number' && typeof value === 'number') return base + value
+  if (isWhole(base) && isWhole(value)) return exactInteger(BigInt(base) + BigInt(value))
+  return Number(base) + Number(value)
+}
+
+function isWhole(value: Numeric): boolean {
+  return typeof value === 'bigint' || Number.isInteger(value)
 }
 
 /** base64url without padding (RFC 8428 §4.2), which some senders add. */
@@ -130,9 +165,9 @@ function textIn(record: JsonObject, label: string): string | undefined {
   throw new DecodeError('bad_value', `${label} must be a text`)
 }
 
-function numberIn(record: JsonObject, label: string): number | undefined {
+function numberIn(record: JsonObject, label: string): Numeric | undefined {
   const value = record[label]
-  if (value === undefined) return undefined
+  if (value === undefined || typeof value === 'bigint') return value
   if (typeof value === 'number' && Number.isFinite(value)) return value
   throw new DecodeError('bad_value', `${label} must be a number`)
 }
@@ -140,5 +175,6 @@ function numberIn(record: JsonObject, label: string): number | undefined {
 function secondsIn(record: JsonObject, label: string): number | undefined {
   const value = record[label]
   if (value === undefined || typeof value === 'number') return value
+  if (typeof value === 'bigint') return Number(value)
   throw new DecodeError('bad_time', `${label} must be a number`)
 }

@@ -166,7 +166,7 @@ it('a fleet is imported, again without harm, and a bad line is told', async () =
   expect(readFileSync(rejects, 'utf8')).toMatch(/^line,device,reason\n1502,a\+b,/)
   const exported = await run(['devices', 'export'], env)
   expect(exported.split('\n').slice(0, 2)).toEqual([
-    'device,type,site,tenant,status,created',
+    'device,type,site,tenant,status,created,aliases',
     expect.stringMatching(/^meter-0,,north,default,enabled,2/),
   ])
 })

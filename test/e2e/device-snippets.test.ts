@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { cString, pythonString } from '#cli/snippets/literals.ts'
-import { type Platform, platforms, type SnippetFacts, snippetFor } from '#cli/snippets/snippet.ts'
+import { type Program, programs, type SnippetFacts, snippetFor } from '#cli/snippets/snippet.ts'
 import { hostileDevices, plainFacts, tlsFacts } from '#cli/snippets/testing/facts.ts'
 import { arduinoHeaders, espIdfHeaders } from '#cli/snippets/testing/headers.ts'
 import { quoted } from '#platform/shell-word.ts'
@@ -29,7 +29,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
 /** Fails with what the tool says, which names the line. */
-const checks: Record<Platform, (path: string) => Promise<unknown>> = {
+const checks: Record<Program, (path: string) => Promise<unknown>> = {
   'esp-idf': (path) =>
     execute('gcc', [...warnings, '-std=gnu17', '-Wno-missing-field-initializers', '-I', join(folder, 'esp-idf'), path]),
   arduino: (path) =>
@@ -39,7 +39,7 @@ const checks: Record<Platform, (path: string) => Promise<unknown>> = {
   curl: (path) => execute('sh', ['-n', path]),
 }
 const warnings = ['-fsyntax-only', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter']
-const suffixes: Record<Platform, string> = {
+const suffixes: Record<Program, string> = {
   'esp-idf': 'c',
   arduino: 'cpp',
   micropython: 'py',
@@ -47,13 +47,13 @@ const suffixes: Record<Platform, string> = {
   curl: 'sh',
 }
 
-async function check(platform: Platform, facts: SnippetFacts): Promise<void> {
+async function check(platform: Program, facts: SnippetFacts): Promise<void> {
   const path = join(folder, `program.${suffixes[platform]}`)
   await writeFile(path, snippetFor(platform, facts))
   await checks[platform](path)
 }
 
-it.each(platforms)(
+it.each(programs)(
   '%s: its own tool takes the program, plain, with TLS, and for a device of any name',
   async (platform) => {
     await check(platform, plainFacts)

@@ -122,7 +122,7 @@ it('docs/devices/mosquitto.md and tasmota.md: their lines as written give rows',
     )
   expect(await rows('page-mosquitto')).toMatch(/temperature +21\.5 +Cel[\s\S]*running +true/)
   // It publishes with QoS 0: the row may come a moment after the program has ended.
-  await expect.poll(() => rows('plug-1'), { timeout: 20_000 }).toMatch(/AM2301\.Humidity +48\.2/)
+  await expect.poll(() => rows('plug-1'), { timeout: 20_000 }).toMatch(/AM2301\.Humidity +48\.2 +%RH/)
 })
 
 it('docs/admin.md: its lines as written work', { timeout: 90_000 }, async () => {

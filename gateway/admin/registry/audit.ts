@@ -7,6 +7,7 @@ export type AuditAction =
   | 'device.enable'
   | 'device.disable'
   | 'device.remove'
+  | 'device.alias'
   | 'credential.add'
   | 'credential.rotate'
   | 'credential.revoke'

@@ -30,7 +30,7 @@ describe('good files', () => {
   it('needs the device alone, and cuts nothing where chunks are cut', async () => {
     const bytes = Buffer.from('device\nZürich "7"\n'.replace('Zürich "7"', '"Zürich, ""7"""'))
     const { rows } = await read(...Array.from(bytes, (byte) => Buffer.from([byte])))
-    expect(rows).toEqual([{ line: 2, device: 'Zürich, "7"', type: null, site: null, tenant: 'default' }])
+    expect(rows).toEqual([{ line: 2, device: 'Zürich, "7"', type: null, site: null, tenant: 'default', aliases: [] }])
   })
 
   it('names columns that it does not know', async () => {

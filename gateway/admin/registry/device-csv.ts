@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { type CsvError, parse } from 'csv-parse'
+import { faultOfAliases } from './aliases.ts'
 import { brokenRule, brokenText } from './names.ts'
 import { invalid } from './refusal.ts'
 
@@ -9,6 +10,8 @@ export interface ImportRow {
   readonly type: string | null
   readonly site: string | null
   readonly tenant: string
+  /** Other names of a new device. */
+  readonly aliases: readonly string[]
 }
 
 export interface RejectedLine {
@@ -25,14 +28,14 @@ export interface DeviceCsv {
   readonly batches: AsyncGenerator<{ rows: ImportRow[]; rejected: RejectedLine[] }>
 }
 
-const columns = ['device', 'type', 'site', 'tenant'] as const
+const columns = ['device', 'type', 'site', 'tenant', 'aliases'] as const
 const batchRows = 1000
 /** Bounds the memory for ids that were seen; a fleet beyond it comes in several files. */
 const maxRows = 1_000_000
 const maxRecordBytes = 16_384
 
 /**
- * Reads a CSV (RFC 4180) whose header names the columns device, type, site, tenant in any order; all but device may be absent. A bad line is
+ * Reads a CSV (RFC 4180) whose header names the columns device, type, site, tenant, aliases (separated by `;`) in any order; all but device may be absent. A bad line is
  * reported and the next one read.
  * @throws BridgeError BRIDGE_USAGE when there is no header with `device`
  */
@@ -58,7 +61,7 @@ export async function readDeviceCsv(input: Readable, tenant: string): Promise<De
   if (!at.has('device')) {
     input.destroy()
     throw invalid(
-      'the first line must name the columns, device among them: device,type,site,tenant (all but device may be left out)',
+      'the first line must name the columns, device among them: device,type,site,tenant,aliases (all but device may be left out)',
     )
   }
   const known: ReadonlySet<string> = new Set(columns)
@@ -97,13 +100,17 @@ async function* batchesOf(
       type: cell('type') || null,
       site: cell('site') || null,
       tenant: cell('tenant') || tenant,
+      aliases: aliasesIn(cell('aliases')),
     }
     const key = `${row.tenant}/${row.device}`
     const reason = record.length > width ? `has ${record.length} cells, and the header ${width}` : faultOf(row)
     if (reason !== undefined) rejected.push({ line: row.line, device: row.device.slice(0, 140), reason })
     else if (seen.has(key)) rejected.push({ line: row.line, device: row.device, reason: 'stands in this file twice' })
+    else if (row.aliases.some((alias) => seen.has(`${row.tenant}/${alias}`)))
+      rejected.push({ line: row.line, device: row.device, reason: 'has an alias that stands in this file already' })
     else {
       seen.add(key)
+      for (const alias of row.aliases) seen.add(`${row.tenant}/${alias}`)
       rows.push(row)
     }
     if (seen.size > maxRows)
@@ -116,7 +123,13 @@ async function* batchesOf(
   if (rows.length + rejected.length > 0) yield { rows, rejected }
 }
 
-function faultOf({ device, type, site, tenant }: ImportRow): string | undefined {
+function aliasesIn(cell: string): string[] {
+  if (cell === '') return []
+  const names = cell.split(';').map((name) => name.trim())
+  return [...new Set(names.filter((name) => name !== ''))]
+}
+
+function faultOf({ device, type, site, tenant, aliases }: ImportRow): string | undefined {
   if (device === '') return 'names no device'
   const rule = brokenRule(device)
   if (rule !== undefined) return `the device id ${rule}`
@@ -128,7 +141,8 @@ function faultOf({ device, type, site, tenant }: ImportRow): string | undefined 
     const broken = text === null ? undefined : brokenText(text)
     if (broken !== undefined) return `the ${name} ${broken}`
   }
-  return undefined
+  const fault = faultOfAliases(device, aliases)
+  return fault === undefined ? undefined : `cannot be: ${fault}`
 }
 
 function damagedLine(error: CsvError | undefined, lastLine: number): RejectedLine {

@@ -9,8 +9,14 @@ interface Named {
   readonly device: string
 }
 
-/** Makes the device where it is not there. */
+/** Makes the device where it is not there. @throws BridgeError BRIDGE_USAGE when it is another's alias */
 export async function makeDevice(client: Client, by: Change, { tenant, tenantId, device }: Named): Promise<void> {
+  const { rows } = await client.query<{ other: string }>(
+    `SELECT external_id AS other FROM device WHERE tenant_id = $1 AND aliases <> '{}' AND aliases @> ARRAY[$2::text]`,
+    [tenantId, device],
+  )
+  if (rows[0] !== undefined)
+    throw conflict(`${JSON.stringify(device)} is an alias of the device ${JSON.stringify(rows[0].other)} already`)
   const { rowCount } = await client.query(
     'INSERT INTO device (tenant_id, external_id) VALUES ($1, $2) ON CONFLICT DO NOTHING',
     [tenantId, device],

@@ -1,4 +1,5 @@
 import { quoted } from '#platform/shell-word.ts'
+import { faultOfAliases, takenNames, takenWords } from './aliases.ts'
 import { writeAudit } from './audit.ts'
 import { type Change, type Client, inTransaction, isoTime } from './change.ts'
 import { type CredentialRow, listCredentials } from './credentials.ts'
@@ -12,6 +13,8 @@ export interface NewDevice {
   readonly device: string
   readonly type?: string | null | undefined
   readonly site?: string | null | undefined
+  /** Other names under which its messages come. */
+  readonly aliases?: readonly string[] | undefined
 }
 
 export interface NewToken {
@@ -30,25 +33,36 @@ export async function addDevices(
   devices: readonly NewDevice[],
 ): Promise<NewToken[]> {
   const ids = devices.map(({ device }) => device)
-  for (const { device, type, site } of devices) {
+  for (const { device, type, site, aliases } of devices) {
     checkDeviceId(device)
     checkText('type', type)
     checkText('site', site)
+    const fault = aliases === undefined ? undefined : faultOfAliases(device, aliases)
+    if (fault !== undefined) throw invalid(fault)
   }
   if (new Set(ids).size !== ids.length) throw invalid('the same device is named twice')
+  const aliases = devices.flatMap((device) => device.aliases ?? [])
+  const names = [...ids, ...aliases]
+  if (new Set(names).size !== names.length) throw invalid('the same alias is given twice, or is the id of a device')
   const made = ids.map((device) => ({ device, token: newToken() }))
   return await inTransaction(client, async () => {
-    const tenantId = await tenantNumber(client, by, tenant)
+    const tenantId = await tenantNumber(client, by, tenant, aliases.length > 0 ? 'FOR UPDATE' : 'FOR SHARE')
     const { rows } = await client.query<{ device: string; removed: boolean }>(
       `SELECT external_id AS device, status = 'removed' AS removed FROM device
        WHERE tenant_id = $1 AND external_id = ANY($2) ORDER BY status = 'removed' DESC, external_id LIMIT 4`,
       [tenantId, ids],
     )
     if (rows.length > 0) throw existing(rows)
+    const taken = await takenNames(client, tenantId, names)
+    for (const name of names) {
+      const other = taken.get(name)
+      if (other !== undefined) throw conflict(`${takenWords(name, other)}; nothing was added`)
+    }
     await client.query(
-      `WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[]) AS given (id, type, site, hash)),
+      `WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::jsonb[]) AS given (id, type, site, hash, aliases)),
        added AS (
-         INSERT INTO device (tenant_id, external_id, type, site) SELECT $1, id, type, site FROM given RETURNING id, external_id
+         INSERT INTO device (tenant_id, external_id, type, site, aliases)
+         SELECT $1, id, type, site, ARRAY(SELECT jsonb_array_elements_text(aliases)) FROM given RETURNING id, external_id
        )
        INSERT INTO credential (device_id, secret_hash)
        SELECT added.id, given.hash FROM added JOIN given ON given.id = added.external_id`,
@@ -58,6 +72,7 @@ export async function addDevices(
         devices.map(({ type }) => type ?? null),
         devices.map(({ site }) => site ?? null),
         made.map(({ token }) => hashOf(token)),
+        devices.map(({ aliases }) => JSON.stringify(aliases ?? [])),
       ],
     )
     await writeAudit(client, by, 'device.add', auditOf(tenant, ids))
@@ -120,6 +135,7 @@ export async function listDevices(
 export interface DeviceDetails extends DeviceRow {
   readonly tenant: string
   readonly attributes: Record<string, unknown>
+  readonly aliases: string[]
 }
 
 /** One device with all its credentials, without their hashes. @throws BridgeError BRIDGE_USAGE when it is not there */
@@ -131,7 +147,7 @@ export async function showDevice(
   checkTenantName(tenant)
   checkDeviceId(device)
   const { rows } = await client.query<DeviceDetails>(
-    `SELECT tenant.name AS tenant, attributes, ${deviceColumns}
+    `SELECT tenant.name AS tenant, attributes, aliases, ${deviceColumns}
      FROM device JOIN tenant ON tenant.id = device.tenant_id WHERE tenant.name = $1 AND external_id = $2`,
     [tenant, device],
   )
@@ -164,6 +180,9 @@ export async function changeStatus(
     if (gone.length > 0) throw wasRemoved(named(gone))
     const numbers = changed.map(({ id }) => id)
     await client.query('UPDATE device SET status = $2 WHERE id = ANY($1)', [numbers, status])
+    // Ids are never given to another, but a devEui comes again with the next device of a site.
+    if (status === 'removed')
+      await client.query(`UPDATE device SET aliases = '{}' WHERE id = ANY($1) AND aliases <> '{}'`, [numbers])
     if (status === 'removed')
       await client.query('UPDATE credential SET revoked_at = now() WHERE device_id = ANY($1) AND revoked_at IS NULL', [
         numbers,
@@ -183,6 +202,8 @@ export interface ExportedDevice {
   readonly tenant: string
   readonly status: DeviceStatus
   readonly created: string
+  /** Separated by `;`. */
+  readonly aliases: string
 }
 
 /** Every device but the removed ones, in pages, so that a fleet of any size takes the memory of one page. */
@@ -190,7 +211,8 @@ export async function* exportDevices(client: Client, tenant: string): AsyncGener
   checkTenantName(tenant)
   for (let after = 0; ; ) {
     const { rows } = await client.query<ExportedDevice & { id: number }>(
-      `SELECT device.id, external_id AS device, type, site, tenant.name AS tenant, status, ${isoTime('device.created_at')} AS created
+      `SELECT device.id, external_id AS device, type, site, tenant.name AS tenant, status, ${isoTime('device.created_at')} AS created,
+         array_to_string(aliases, ';') AS aliases
        FROM device JOIN tenant ON tenant.id = device.tenant_id
        WHERE tenant.name = $1 AND device.id > $2 AND status <> 'removed' ORDER BY device.id LIMIT 1000`,
       [tenant, after],

@@ -1,3 +1,4 @@
+import { takenNames, takenWords } from './aliases.ts'
 import { writeAudit } from './audit.ts'
 import { type Change, type Client, inTransaction } from './change.ts'
 import type { ImportRow, RejectedLine } from './device-csv.ts'
@@ -59,14 +60,17 @@ export async function importBatch(
 async function importOfTenant(
   client: Client,
   by: Change,
-  { tenant, rows, options }: { tenant: string; rows: readonly ImportRow[]; options: ImportOptions },
+  { tenant, rows: given, options }: { tenant: string; rows: readonly ImportRow[]; options: ImportOptions },
 ): Promise<ImportedBatch> {
-  const tenantId = await tenantNumber(client, by, tenant)
+  const namesAliases = given.some(({ aliases }) => aliases.length > 0)
+  const tenantId = await tenantNumber(client, by, tenant, namesAliases ? 'FOR UPDATE' : 'FOR SHARE')
+  const { rows, rejected } = await withFreeNames(client, tenantId, given)
   const made = rows.map(({ device }) => ({ tenant, device, token: newToken() }))
   const { rows: inserted } = await client.query<{ device: string }>(
-    `WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[]) AS given (id, type, site, hash)),
+    `WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::jsonb[]) AS given (id, type, site, hash, aliases)),
      added AS (
-       INSERT INTO device (tenant_id, external_id, type, site) SELECT $1, id, type, site FROM given ORDER BY id
+       INSERT INTO device (tenant_id, external_id, type, site, aliases)
+       SELECT $1, id, type, site, ARRAY(SELECT jsonb_array_elements_text(aliases)) FROM given ORDER BY id
        ON CONFLICT (tenant_id, external_id) DO NOTHING RETURNING id, external_id
      ),
      credentials AS (
@@ -79,6 +83,7 @@ async function importOfTenant(
       rows.map(({ type }) => type),
       rows.map(({ site }) => site),
       made.map(({ token }) => hashOf(token)),
+      rows.map(({ aliases }) => JSON.stringify(aliases)),
     ],
   )
   const isNew = new Set(inserted.map(({ device }) => device))
@@ -97,10 +102,34 @@ async function importOfTenant(
     added,
     renewed: options.renew ? there : [],
     skipped: options.renew ? 0 : there.length,
-    rejected: rows
-      .filter(({ device }) => removed.has(device))
-      .map(({ line, device }) => ({ line, device, reason: 'was removed, and an id is never given to another' })),
+    rejected: rejected.concat(
+      rows
+        .filter(({ device }) => removed.has(device))
+        .map(({ line, device }) => ({ line, device, reason: 'was removed, and an id is never given to another' })),
+    ),
   }
+}
+
+/** Without the rows whose id is an alias of another device, or whose aliases are taken; a device that is there keeps its own. */
+async function withFreeNames(
+  client: Client,
+  tenantId: number,
+  rows: readonly ImportRow[],
+): Promise<{ rows: readonly ImportRow[]; rejected: RejectedLine[] }> {
+  const taken = await takenNames(
+    client,
+    tenantId,
+    rows.flatMap(({ device, aliases }) => [device, ...aliases]),
+  )
+  const free: ImportRow[] = []
+  const rejected: RejectedLine[] = []
+  for (const row of rows) {
+    const { line, device, aliases } = row
+    const name = [device, ...aliases].find((one) => ![undefined, device].includes(taken.get(one)))
+    if (name === undefined) free.push(row)
+    else rejected.push({ line, device, reason: `cannot be: ${takenWords(name, taken.get(name) as string)}` })
+  }
+  return { rows: free, rejected }
 }
 
 async function removedAmong(

@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream'
 import Type from 'typebox'
+import { changeAliases, maxAliases } from '../registry/aliases.ts'
 import { readDeviceCsv } from '../registry/device-csv.ts'
 import { addDevices, changeStatus, listDevices, showDevice } from '../registry/devices.ts'
 import { type ImportedDevice, importBatch } from '../registry/import-devices.ts'
@@ -22,6 +23,7 @@ import {
 const tag = 'devices'
 const params = strict({ device: deviceId })
 const ofTenant = strict({ tenant: tenantOfQuery })
+const aliasNames = Type.Array(deviceId, { maxItems: maxAliases })
 const issued = Type.Object({ tenant: Type.String(), device: Type.String(), token: Type.String() })
 
 export const deviceRoutes = [
@@ -57,7 +59,12 @@ export const deviceRoutes = [
     body: strict({
       tenant: Type.Optional(tenantName),
       devices: Type.Array(
-        strict({ device: deviceId, type: Type.Optional(shortText), site: Type.Optional(shortText) }),
+        strict({
+          device: deviceId,
+          type: Type.Optional(shortText),
+          site: Type.Optional(shortText),
+          aliases: Type.Optional(aliasNames),
+        }),
         { minItems: 1, maxItems: 1000 },
       ),
     }),
@@ -73,7 +80,7 @@ export const deviceRoutes = [
     role: 'operator',
     tag,
     summary:
-      'Add devices from a CSV with the columns device[,type,site,tenant]; safe to repeat. At most 1 MiB: send a larger file in parts',
+      'Add devices from a CSV with the columns device[,type,site,tenant,aliases]; safe to repeat. At most 1 MiB: send a larger file in parts',
     query: strict({
       tenant: tenantOfQuery,
       renew: Type.Optional(
@@ -122,10 +129,26 @@ export const deviceRoutes = [
       ...deviceRow.properties,
       tenant: Type.String(),
       attributes: Type.Record(Type.String(), Type.Unknown()),
+      aliases: Type.Array(Type.String()),
       credentials: Type.Array(credentialRow),
     }),
     async handle({ client, params: { device }, query: { tenant = 'default' } }) {
       return await showDevice(client, tenant, device)
+    },
+  }),
+  adminRoute({
+    method: 'POST',
+    path: '/devices/:device/aliases',
+    role: 'operator',
+    tag,
+    summary: 'Give a device these other names, and no others; its messages are found by them a moment later',
+    params,
+    query: ofTenant,
+    body: strict({ aliases: aliasNames }),
+    status: 200,
+    response: Type.Object({ aliases: Type.Array(Type.String()) }),
+    async handle({ client, by, params: { device }, query: { tenant = 'default' }, body: { aliases } }) {
+      return { aliases: [...(await changeAliases(client, by, { tenant, device, change: () => aliases }))] }
     },
   }),
   ...(
