@@ -9,7 +9,7 @@ import {
 } from '#gateway/admin/registry/dead-letters.ts'
 import type { ReplayAnswer } from '#gateway/admin/replay-letters.ts'
 import { BridgeError } from '#platform/errors.ts'
-import { adminApi } from './gateway-admin.ts'
+import { adminApi } from './admin-api.ts'
 import { hexDump } from './hex-dump.ts'
 import { whole } from './options.ts'
 import { print, printJson, table } from './output.ts'
