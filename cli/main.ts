@@ -13,6 +13,7 @@ import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
 import { createInitCommand } from './init.ts'
 import { createLimitsCommand } from './limits.ts'
+import { createRollupsCommand } from './rollups.ts'
 import { createSimulateCommand } from './simulate.ts'
 import { createSqlCommand } from './sql.ts'
 import { createStatusCommand } from './status.ts'
@@ -45,6 +46,7 @@ for (const command of [
   createAdminTokensCommand(),
   createLimitsCommand(),
   createDeadLettersCommand(),
+  createRollupsCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
   createDeviceTypesCommand(),

@@ -150,7 +150,7 @@ export function startRollupKeeper({ pool, tools, log, metrics, everyMs = 10_000 
  * Begins the next epoch, unless marks of earlier ones are left: then it is not time for new ones.
  * @returns false when another process is at it
  */
-async function beginEpoch(client: pg.ClientBase, everyMs: number): Promise<boolean> {
+export async function beginEpoch(client: pg.ClientBase, everyMs: number): Promise<boolean> {
   await client.query('begin')
   try {
     const epoch = await sealEpoch(client)
