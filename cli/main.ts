@@ -13,6 +13,7 @@ import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
 import { createInitCommand } from './init.ts'
 import { createLimitsCommand } from './limits.ts'
+import { createRetentionCommand } from './retention.ts'
 import { createRollupsCommand } from './rollups.ts'
 import { createSimulateCommand } from './simulate.ts'
 import { createSqlCommand } from './sql.ts'
@@ -47,6 +48,7 @@ for (const command of [
   createLimitsCommand(),
   createDeadLettersCommand(),
   createRollupsCommand(),
+  createRetentionCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
   createDeviceTypesCommand(),
