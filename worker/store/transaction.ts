@@ -1,8 +1,10 @@
 import type pg from 'pg'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
-import { type DeadLetterRow, deadLetterOf, insertDeadLetters } from './dead-letters.ts'
+import { type EpochRead, type RollupMarks, sendMarks } from '../rollup/marks.ts'
+import { type DeadLetterRow, deadLetterOf, insertDeadLetters, storableTime } from './dead-letters.ts'
 import type { LoggedDeadLetter, Message, ParkedMessage, Refusal } from './message.ts'
 import { MessageKeys } from './message-keys.ts'
+import { countRows, MinuteCounts } from './minute-counts.ts'
 import { LearntNames, type NameCache } from './names.ts'
 import { lockOffsets, moveOffsets, type PartitionProgress } from './offsets.ts'
 import type { Partitions } from './partitions.ts'
@@ -29,6 +31,13 @@ export interface Batch {
 export interface TransactionTools {
   readonly cache: NameCache
   readonly partitions: Partitions
+  readonly marks: RollupMarks
+}
+
+/** What was written, as the marks of the rollups need it. */
+interface Written {
+  readonly epoch: EpochRead
+  readonly plans: readonly ReadingPlan[]
 }
 
 /** Keys were taken between our look and our insert: the same again. */
@@ -68,20 +77,35 @@ export async function runTransaction(
 ): Promise<StoreOutcome> {
   const learnt = new LearntNames(tools.cache)
   const fate: Fate = { fresh: new Int32Array(batch.messages.length), parked: new Map() }
-  if (careful) await writeCarefully(client, batch, tools, learnt, fate)
-  else await writeFast(client, batch, learnt, fate)
-  const outcome = await settle(client, batch, fate)
+  const { epoch, plans } = await (careful ? writeCarefully : writeFast)(client, batch, tools, learnt, fate)
+  const counts = new MinuteCounts()
+  const outcome = await settle(client, batch, fate, counts)
+  const marks = tools.marks.missing(epoch, plans)
   // Sent together: the offsets cannot have moved, since their rows are ours until the end.
-  const [, committed] = await all([moveOffsets(client, batch.partitions), client.query('commit')])
+  const [, , , committed] = await all([
+    sendMarks(client, marks),
+    counts.send(client),
+    moveOffsets(client, batch.partitions),
+    client.query('commit'),
+  ])
   // Postgres answers COMMIT of a failed transaction with ROLLBACK, and no error.
   if (committed.command !== 'COMMIT') throw new Error(`COMMIT was answered with ${committed.command}`)
   learnt.keep()
+  tools.marks.keep(marks)
   return outcome
 }
 
-async function writeFast(client: pg.ClientBase, batch: Batch, learnt: LearntNames, fate: Fate): Promise<void> {
+async function writeFast(
+  client: pg.ClientBase,
+  batch: Batch,
+  tools: TransactionTools,
+  learnt: LearntNames,
+  fate: Fate,
+): Promise<Written> {
   const { messages, partitions, isAnyKeyed } = batch
-  const begun = [client.query('begin'), lockOffsets(client, partitions)]
+  const begin = client.query('begin')
+  const epoch = tools.marks.begin(client)
+  const begun = [begin, epoch, lockOffsets(client, partitions)]
   let names = resolveCached(messages, learnt.cache)
   if (names === undefined) {
     await all(begun.splice(0))
@@ -96,6 +120,7 @@ async function writeFast(client: pg.ClientBase, batch: Batch, learnt: LearntName
   const writing = keys === undefined ? [] : [(keys as MessageKeys).write(client)]
   await all([...begun, ...writing, ...sendReadings(client, plan), ...sendLatest(client, plan)])
   for (const complete of writing) if (!(await complete)) throw new TooManyConflicts('a message key was taken meanwhile')
+  return { epoch: await epoch, plans: [plan] }
 }
 
 async function writeCarefully(
@@ -104,8 +129,10 @@ async function writeCarefully(
   tools: TransactionTools,
   learnt: LearntNames,
   fate: Fate,
-): Promise<void> {
-  await all([client.query('begin'), lockOffsets(client, batch.partitions)])
+): Promise<Written> {
+  const begin = client.query('begin')
+  const [epoch] = await all([tools.marks.begin(client), begin, lockOffsets(client, batch.partitions)])
+  const plans: ReadingPlan[] = []
   const parts: Part[] = batch.messages.length > 0 ? [{ from: 0, to: batch.messages.length }] : []
   let conflicts = 0
   for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
@@ -113,7 +140,8 @@ async function writeCarefully(
     const learntHere = new LearntNames(tools.cache, learnt)
     const fateHere: Fate = { fresh: fate.fresh, parked: new Map() }
     try {
-      await writePart(client, batch.messages.slice(part.from, part.to), part.from, tools, learntHere, fateHere)
+      const messages = batch.messages.slice(part.from, part.to)
+      plans.push(await writePart(client, messages, part.from, tools, learntHere, fateHere))
     } catch (error) {
       if (!(error instanceof KeyTaken) && !isPoison(error)) throw error
       await client.query('rollback to savepoint part')
@@ -133,6 +161,7 @@ async function writeCarefully(
     learntHere.mergeInto(learnt)
     for (const [index, refusal] of fateHere.parked) fate.parked.set(index, refusal)
   }
+  return { epoch, plans }
 }
 
 /** @throws KeyTaken when another transaction took a key between the look and the insert */
@@ -143,7 +172,7 @@ async function writePart(
   { partitions }: TransactionTools,
   learnt: LearntNames,
   fate: Fate,
-): Promise<void> {
+): Promise<ReadingPlan> {
   const names = await resolveNames(client, messages, learnt)
   const keys = await MessageKeys.read(client, messages, names)
   const plan = new ReadingPlan()
@@ -157,6 +186,7 @@ async function writePart(
   if (keys !== undefined) inserts.push(keys.write(client))
   await all([...inserts, ...sendLatest(client, plan)])
   for (const complete of inserts) if (!(await complete)) throw new KeyTaken('a key was taken meanwhile')
+  return plan
 }
 
 /** @param first index in the batch of the first of these messages */
@@ -207,24 +237,30 @@ function refusedBy(error: pg.DatabaseError): Refusal {
 }
 
 /** Writes the dead letters of the log and of the store, and counts every message of the batch into its partition. */
-async function settle(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<StoreOutcome> {
+async function settle(client: pg.ClientBase, batch: Batch, fate: Fate, counts: MinuteCounts): Promise<StoreOutcome> {
   for (const progress of batch.partitions) {
     progress.stored = 0
     progress.duplicate = 0
     progress.parked = 0
     progress.readings = 0
+    progress.refused = 0
   }
   for (let index = 0; index < batch.messages.length; index++) {
     if (fate.parked.size > 0 && fate.parked.has(index)) continue
-    const progress = batch.ofSlice[(batch.messages[index] as Message).slice] as PartitionProgress
+    const { event, slice } = batch.messages[index] as Message
+    const progress = batch.ofSlice[slice] as PartitionProgress
+    const minute = counts.at(progress, event.ingestTimeUs)
     const fresh = fate.fresh[index] as number
-    if (fresh === 0) progress.duplicate++
-    else {
+    if (fresh === 0) {
+      progress.duplicate++
+      minute.duplicate++
+    } else {
       progress.stored++
       progress.readings += fresh
+      countRows(minute, event.readings, fresh)
     }
   }
-  await settleDeadLetters(client, batch, fate)
+  await settleDeadLetters(client, batch, fate, counts)
   const total = { stored: 0, duplicate: 0, parked: 0, readings: 0 }
   for (const { stored, duplicate, parked, readings } of batch.partitions) {
     total.stored += stored
@@ -235,7 +271,7 @@ async function settle(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<
   return total
 }
 
-async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<void> {
+async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate, counts: MinuteCounts): Promise<void> {
   const at = (slice: number) => batch.ofSlice[slice] as PartitionProgress
   const all: ParkedMessage[] = [...batch.parked]
   for (const [index, refusal] of fate.parked) all.push({ ...refusal, source: batch.messages[index] as Message })
@@ -244,6 +280,7 @@ async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate
   const parked = all.filter(({ source: { event, slice } }) => {
     if (event.replayOf === undefined || marked?.has(event.replayOf) !== true) return true
     at(slice).parked++
+    counts.at(at(slice), storableTime(event.ingestTimeUs)).parked++
     return false
   })
   if (batch.deadLetters.length + parked.length === 0) return
@@ -258,10 +295,13 @@ async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate
   const fresh = new Set(await insertDeadLetters(client, rows))
   // One that the log holds twice is a duplicate the second time.
   for (const row of rows) {
+    const minute = counts.at(row.progress, storableTime(row.deadLetter.ingestTimeUs))
+    const isNew = fresh.has(row)
+    if (isNew) minute.letters++
     // Refused at the gateway, and counted there: accepted = stored + duplicate + parked holds without it.
-    if (!row.deadLetter.acknowledged) continue
-    if (fresh.has(row)) row.progress.parked++
-    else row.progress.duplicate++
+    const result = row.deadLetter.acknowledged ? (isNew ? 'parked' : 'duplicate') : 'refused'
+    row.progress[result]++
+    minute[result]++
   }
 }
 
