@@ -13,6 +13,8 @@ import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
 import { createInitCommand } from './init.ts'
 import { createLimitsCommand } from './limits.ts'
+import { createRetentionCommand } from './retention.ts'
+import { createRollupsCommand } from './rollups.ts'
 import { createSimulateCommand } from './simulate.ts'
 import { createSqlCommand } from './sql.ts'
 import { createStatusCommand } from './status.ts'
@@ -45,6 +47,8 @@ for (const command of [
   createAdminTokensCommand(),
   createLimitsCommand(),
   createDeadLettersCommand(),
+  createRollupsCommand(),
+  createRetentionCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
   createDeviceTypesCommand(),

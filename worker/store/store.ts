@@ -3,6 +3,7 @@ import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import { type Metrics, secondsBounds, sizeBounds } from '#platform/metrics.ts'
+import { startDailyRetention } from '../retention/daily.ts'
 import { RollupMarks } from '../rollup/marks.ts'
 import { type RollupOptions, startRollups } from '../rollup/rollups.ts'
 import { createPool } from './connect.ts'
@@ -26,6 +27,8 @@ export interface StoreOptions {
   readonly recentMessages?: string
   /** `90d` or `forever`: how long dead letters are kept. */
   readonly deadLetters?: string
+  /** Whether this process takes away once a day what is past its retention; not when absent. */
+  readonly isKeeper?: boolean
   /** How long rollups are kept, and how often they are computed. */
   readonly rollups?: Partial<RollupOptions> | undefined
   readonly log: Log
@@ -61,6 +64,7 @@ export async function startStore({
   retention,
   recentMessages = '2d',
   deadLetters = 'forever',
+  isKeeper = false,
   rollups,
   log,
   metrics,
@@ -84,6 +88,10 @@ export async function startStore({
   const recentDays = opened.use(await startRecentDays({ pool, keepDays: Number.parseInt(recentMessages, 10), log }))
   opened.use(startOldDeadLetters(pool, retentionMs(deadLetters), log))
   opened.use(await startRollups({ databaseUrl, pool, readings: partitions, rollups, log, metrics }))
+  if (isKeeper) {
+    const { tenMinutes: rollup10m = 'forever', hours: rollup1h = 'forever' } = rollups ?? {}
+    opened.use(startDailyRetention({ databaseUrl, kept: { reading: retention, rollup10m, rollup1h }, log }))
+  }
   const tools: TransactionTools = { cache, partitions, marks }
   let careful = 0
   let inHand = 0
