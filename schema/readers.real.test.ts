@@ -196,6 +196,24 @@ describe("a tenant's role", () => {
   })
 })
 
+it('databases of one server that migrate at once make the role once', async () => {
+  await using other = await startPostgres()
+  const administrator = new pg.Client(other.url)
+  await administrator.connect()
+  const names = ['one', 'two', 'three', 'four']
+  for (const name of names) await administrator.query(`CREATE DATABASE ${name}`)
+  const urls = names.map((name) => Object.assign(new URL(other.url), { pathname: `/${name}` }).href)
+  await Promise.all(urls.map((url) => migrate(url, silentLog)))
+  for (const url of urls) {
+    const client = new pg.Client(url)
+    await client.connect()
+    await client.query('SET ROLE fleetbridge_reader')
+    expect((await client.query('SELECT FROM telemetry_1h')).rowCount).toBe(0)
+    await client.end()
+  }
+  await administrator.end()
+}, 120_000)
+
 describe('an owner who may not create roles', () => {
   it('migrates with a warning, and finishes once an administrator made the role', async () => {
     await using other = await startPostgres()
