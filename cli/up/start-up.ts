@@ -1,7 +1,6 @@
 import { resolve } from 'node:path'
 import { startAdminListener } from '#gateway/admin/admin-listener.ts'
-import type { WriteDirect } from '#gateway/event-log/direct-event-log.ts'
-import { type Gateway, startGateway } from '#gateway/gateway.ts'
+import { type Gateway, type GatewayOptions, startGateway } from '#gateway/gateway.ts'
 import { startRoutes } from '#gateway/routes/live-routes.ts'
 import type { Routes } from '#gateway/routes/route-table.ts'
 import { changedSettings, loadConfig } from '#platform/config.ts'
@@ -33,6 +32,8 @@ import { pasteLines } from './paste-lines.ts'
 import { startBox } from './start-box.ts'
 
 const starting = { ok: false, detail: { starting: true } }
+
+type DirectOptions = NonNullable<GatewayOptions['direct']>
 
 interface Tools {
   readonly config: Config
@@ -142,7 +143,7 @@ async function startDirect(
   { config, log, metrics, parts }: Tools,
   databaseUrl: string,
   onStored: ReturnType<typeof firstMessageTeller>,
-): Promise<{ write: WriteDirect; ping: () => Promise<void> }> {
+): Promise<Pick<DirectOptions, 'write' | 'ping' | 'writeDeviceEvents'>> {
   parts.add('lock on the database', await takeInstanceLock(databaseUrl, 'direct', log))
   const { poolSize } = config.database
   const store = parts.add(
@@ -158,7 +159,11 @@ async function startDirect(
     }),
   )
   store.onStored = onStored
-  return { write: await createDirectWriter(store), ping: () => store.ping() }
+  return {
+    write: await createDirectWriter(store),
+    ping: () => store.ping(),
+    writeDeviceEvents: (records) => store.writeDeviceEvents(records),
+  }
 }
 
 async function startKafkaSide(

@@ -14,7 +14,12 @@ import type { StoreOutcome, StreamRecord, StreamSlice } from './stream-slice.ts'
 export interface StoreDatabase extends AsyncDisposable {
   readonly url: string
   readonly sql: pg.Client
-  open(options?: { retention?: string; url?: string; metrics?: Metrics }): Promise<Store>
+  open(options?: {
+    retention?: string
+    url?: string
+    metrics?: Metrics
+    webhookKinds?: readonly string[]
+  }): Promise<Store>
   /** Rows as plain objects. */
   rows<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>
 }
@@ -31,8 +36,8 @@ export async function storeDatabase(): Promise<StoreDatabase> {
   return {
     url,
     sql,
-    open: ({ retention = '90d', url: through = url, metrics = createMetrics('test') } = {}) =>
-      startStore({ databaseUrl: through, poolSize: 3, retention, log: silentLog, metrics }),
+    open: ({ retention = '90d', url: through = url, metrics = createMetrics('test'), webhookKinds = [] } = {}) =>
+      startStore({ databaseUrl: through, poolSize: 3, retention, webhookKinds, log: silentLog, metrics }),
     async rows<Row>(text: string, values?: unknown[]) {
       const result = await sql.query(text, values)
       return result.rows.map((row) => ({ ...row })) as Row[]

@@ -3,7 +3,9 @@ import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import { type Metrics, secondsBounds, sizeBounds } from '#platform/metrics.ts'
+import type { DeviceEventRecord } from '#schema/device-event.ts'
 import { createPool } from './connect.ts'
+import { writeDeviceEvents } from './device-events.ts'
 import { NameCache } from './names.ts'
 import { readOffsets } from './offsets.ts'
 import { startOldDeadLetters } from './old-dead-letters.ts'
@@ -24,6 +26,8 @@ export interface StoreOptions {
   readonly recentMessages?: string
   /** `90d` or `forever`: how long dead letters are kept. */
   readonly deadLetters?: string
+  /** Of which kinds of device events the webhook hears; absent: there is none. */
+  readonly webhookKinds?: readonly string[]
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -36,6 +40,8 @@ export interface Store extends Handle {
    *   means that the outcome is unknown (a connection that broke during COMMIT) or that nothing was written; `offsets` tells which
    */
   write(slices: readonly StreamSlice[]): Promise<StoreOutcome>
+  /** Makes device events rows that come by no event log; they may come again. @throws when the outcome is unknown, or nothing was written */
+  writeDeviceEvents(records: readonly DeviceEventRecord[]): Promise<void>
   /** Where each partition goes on; one that was never written is absent. */
   offsets(stream: string, partitions: readonly number[]): Promise<Map<number, number>>
   /** Resolves when the database answers. */
@@ -57,6 +63,7 @@ export async function startStore({
   retention,
   recentMessages = '2d',
   deadLetters = 'forever',
+  webhookKinds = [],
   log,
   metrics,
 }: StoreOptions): Promise<Store> {
@@ -73,7 +80,7 @@ export async function startStore({
   )
   const recentDays = opened.use(await startRecentDays({ pool, keepDays: Number.parseInt(recentMessages, 10), log }))
   opened.use(startOldDeadLetters(pool, retentionMs(deadLetters), log))
-  const tools: TransactionTools = { cache, partitions }
+  const tools: TransactionTools = { cache, partitions, deviceEvents: { webhookKinds } }
   let careful = 0
   let inHand = 0
   let idle: (() => void) | undefined
@@ -132,6 +139,25 @@ export async function startStore({
         if (inHand === 0) idle?.()
       }
     },
+    async writeDeviceEvents(records) {
+      for (let attempts = 1; ; attempts++) {
+        const client = await pool.connect()
+        let broken = false
+        try {
+          await client.query('begin')
+          const fresh = await writeDeviceEvents(client, records, tools.deviceEvents)
+          await client.query('commit')
+          counters.deviceEvents.inc(fresh)
+          return
+        } catch (error) {
+          broken = !(await rolledBack(client))
+          if (!isTransient(error) || attempts === maxAttempts) throw error
+        } finally {
+          client.release(broken)
+        }
+        await pause(attempts)
+      }
+    },
     offsets: (stream, numbers) => readOffsets(pool, stream, numbers),
     async ping() {
       await pool.query('select 1')
@@ -179,6 +205,7 @@ function registerMetrics(metrics: Metrics) {
     'From a batch in hand to its commit, with its retries',
     secondsBounds,
   )
+  const deviceEvents = metrics.counter('fleetbridge_device_events_stored_total', 'Rows of device_event from gateways')
   let newestUs = 0
   metrics.gauge(
     'fleetbridge_stored_age_seconds',
@@ -188,7 +215,12 @@ function registerMetrics(metrics: Metrics) {
   return {
     partitions,
     seconds,
-    observe(batch: Prepared, { stored, duplicate, parked, readings: rows }: StoreOutcome): void {
+    deviceEvents,
+    observe(
+      batch: Prepared,
+      { stored, duplicate, parked, readings: rows, deviceEvents: events = 0 }: StoreOutcome,
+    ): void {
+      if (events > 0) deviceEvents.inc(events)
       if (stored > 0) messages.inc({ result: 'stored' }, stored)
       if (duplicate > 0) messages.inc({ result: 'duplicate' }, duplicate)
       if (parked > 0) messages.inc({ result: 'parked' }, parked)

@@ -1,6 +1,8 @@
 import type pg from 'pg'
+import type { DeviceEventRecord } from '#schema/device-event.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import { type DeadLetterRow, deadLetterOf, insertDeadLetters } from './dead-letters.ts'
+import { type DeviceEventTools, writeDeviceEvents } from './device-events.ts'
 import type { LoggedDeadLetter, Message, ParkedMessage, Refusal } from './message.ts'
 import { MessageKeys } from './message-keys.ts'
 import { LearntNames, type NameCache } from './names.ts'
@@ -19,6 +21,7 @@ export interface Batch {
   /** Parked before the database was asked. */
   readonly parked: readonly ParkedMessage[]
   readonly deadLetters: readonly LoggedDeadLetter[]
+  readonly deviceEvents: readonly DeviceEventRecord[]
   readonly partitions: readonly PartitionProgress[]
   /** The partition of each slice. */
   readonly ofSlice: readonly PartitionProgress[]
@@ -29,6 +32,7 @@ export interface Batch {
 export interface TransactionTools {
   readonly cache: NameCache
   readonly partitions: Partitions
+  readonly deviceEvents: DeviceEventTools
 }
 
 /** Keys were taken between our look and our insert: the same again. */
@@ -70,7 +74,11 @@ export async function runTransaction(
   const fate: Fate = { fresh: new Int32Array(batch.messages.length), parked: new Map() }
   if (careful) await writeCarefully(client, batch, tools, learnt, fate)
   else await writeFast(client, batch, learnt, fate)
-  const outcome = await settle(client, batch, fate)
+  let outcome = await settle(client, batch, fate)
+  if (batch.deviceEvents.length > 0) {
+    const deviceEvents = await writeDeviceEvents(client, batch.deviceEvents, tools.deviceEvents)
+    outcome = { ...outcome, deviceEvents }
+  }
   // Sent together: the offsets cannot have moved, since their rows are ours until the end.
   const [, committed] = await all([moveOffsets(client, batch.partitions), client.query('commit')])
   // Postgres answers COMMIT of a failed transaction with ROLLBACK, and no error.
