@@ -12,6 +12,8 @@ export const advisoryLocks = {
   direct: 3,
   /** One process owns the embedded Postgres and may stop it. */
   server: 4,
+  /** One worker looks for lost and silent devices. */
+  presence: 8,
   /** With the tenant's number as second half: one transaction adds names to its dictionary. */
   metricSpace: 0x666c6273,
 } as const

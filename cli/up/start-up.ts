@@ -15,10 +15,13 @@ import { createMetrics, type Metrics } from '#platform/metrics.ts'
 import { migrate } from '#platform/migrate.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
 import { checkStart } from '#platform/start-checks.ts'
+import { endAllGateways } from '#worker/presence/lost-gateways.ts'
+import { startPresenceRounds, webhookKinds } from '#worker/presence/rounds.ts'
 import { createDirectWriter } from '#worker/store/direct-writer.ts'
 import { startStore } from '#worker/store/store.ts'
 import { startWorker } from '#worker/worker.ts'
 import { devicePorts, deviceUrls, opsPort, reachableHost } from '../addresses.ts'
+import { withDatabase } from '../database.ts'
 import { findInstance, forgetInstance, writeInstance } from '../instance.ts'
 import { print } from '../output.ts'
 import { needPorts } from '../ports.ts'
@@ -154,11 +157,14 @@ async function startDirect(
       retention: config.retention.reading,
       recentMessages: config.retention.recentMessage,
       deadLetters: config.retention.deadLetter,
+      webhookKinds: webhookKinds(config.webhook),
       log,
       metrics,
     }),
   )
   store.onStored = onStored
+  await withDatabase(databaseUrl, endAllGateways) // none but the gateway of this process is alive
+  parts.add('presence', startPresenceRounds({ config, databaseUrl, log, metrics }))
   return {
     write: await createDirectWriter(store),
     ping: () => store.ping(),
