@@ -82,6 +82,18 @@ it('keeps what it has to say while the log is away', async () => {
   expect(kinds(log)).toEqual(['gateway', 'connected'])
 })
 
+it('lets the word of the next connection go before that of the one that it took over', async () => {
+  const log = new Log()
+  const presence = start(log, { takenOverMs: 50 })
+  const session = presence.connected(principal('pump-1'), 'c', 1)
+  presence.ended(session, 'disconnected', 'taken_over')
+  presence.connected(principal('pump-1'), 'c', 2)
+  await expect.poll(() => kinds(log)).toEqual(['gateway', 'connected', 'connected', 'disconnected'])
+  presence.ended(presence.connected(principal('pump-2'), 'c', 2), 'disconnected', 'taken_over')
+  await presence.close()
+  expect(kinds(log).at(-1)).toBe('disconnected')
+})
+
 it('drops what is too much, and the last word is right all the same', async () => {
   const log = new Log()
   const presence = start(log, { maxQueued: 50 })

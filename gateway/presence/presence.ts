@@ -35,6 +35,7 @@ export interface PresenceOptions {
   /** For tests. */
   readonly flushMs?: number
   readonly maxQueued?: number
+  readonly takenOverMs?: number
 }
 
 const maxBatch = 1000
@@ -55,12 +56,15 @@ export function startPresence({
   metrics,
   flushMs = 200,
   maxQueued = 50_000,
+  takenOverMs = 2000,
 }: PresenceOptions): Presence & Handle {
   const gateway = `${hostname().slice(0, 100)}-${randomBytes(4).toString('hex')}`
   const beatMs = (expirySeconds * 1000) / 3
   let incarnation = Date.now() * 1000
   const live = new Set<LiveSession>()
   let queue: DeviceEvent[] = []
+  /** Ends of connections that were taken over. The word of the next connection may come from another gateway, and shall be there first. */
+  let late: { readonly event: DeviceEvent; readonly atMs: number }[] = []
   /** Connections that the new incarnation has not named yet. */
   let unnamed: Iterator<LiveSession> | undefined
   let inHand: DeviceEventRecord[] = []
@@ -82,7 +86,7 @@ export function startPresence({
     [{}, counts.renewed],
   ])
   metrics.gauge('fleetbridge_device_events_waiting', 'Device events that wait for the event log', () => {
-    return queue.length + inHand.length
+    return queue.length + late.length + inHand.length
   })
 
   function sessionOf({ client, epoch, connectedUs }: LiveSession) {
@@ -93,12 +97,19 @@ export function startPresence({
     return { v: 1, id, tenant, device, kind: 'connected', timeUs: connectedUs, session: sessionOf(session) }
   }
   function push(event: DeviceEvent): void {
-    if (queue.length >= maxQueued) {
-      counts.dropped += queue.length
+    if (queue.length + late.length >= maxQueued) {
+      counts.dropped += queue.length + late.length
       queue = []
+      late = []
       renew()
     }
     queue.push(event)
+  }
+  /** Those that have waited; in order, since each waits as long. */
+  function pushLate(nowMs: number): void {
+    let count = 0
+    while (count < late.length && (late[count]?.atMs as number) <= nowMs) count++
+    for (const { event } of late.splice(0, count)) push(event)
   }
   function renew(): void {
     incarnation = Math.max(Date.now() * 1000, incarnation + 1)
@@ -126,6 +137,7 @@ export function startPresence({
       const startedMs = performance.now()
       // Others may have ended what it said, or will before they hear of it again.
       if (Number.isFinite(beatAtMs) && startedMs - beatAtMs > 2 * beatMs) renew()
+      pushLate(startedMs)
       if (inHand.length === 0) inHand = nextBatch(startedMs)
       if (inHand.length === 0) return
       try {
@@ -162,7 +174,9 @@ export function startPresence({
     },
     ended(session, kind, reason) {
       if (!live.delete(session)) return
-      push({ ...eventOf(session, kind), session: sessionOf(session), details: { reason } })
+      const event = { ...eventOf(session, kind), session: sessionOf(session), details: { reason } }
+      if (reason === 'taken_over') late.push({ event, atMs: performance.now() + takenOverMs })
+      else push(event)
     },
     write(events: readonly LimitedEvent[]) {
       for (const { tenant, device, limit, messages, waitMs, at } of events)
@@ -170,6 +184,7 @@ export function startPresence({
     },
     ...handleOf(async () => {
       clearInterval(timer)
+      pushLate(Number.POSITIVE_INFINITY)
       const deadlineMs = performance.now() + closeMs
       while (queue.length + inHand.length > 0 && performance.now() < deadlineMs) {
         await running
