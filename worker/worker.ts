@@ -43,6 +43,7 @@ export async function startWorker(config: Config, { log, metrics }: { log: Log; 
       recentMessages: retention.recentMessage,
       deadLetters: retention.deadLetter,
       webhookKinds: webhookKinds(config.webhook),
+      rollups: { tenMinutes: retention.rollup10m, hours: retention.rollup1h },
       log,
       metrics,
     }),

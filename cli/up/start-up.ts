@@ -158,6 +158,7 @@ async function startDirect(
       recentMessages: config.retention.recentMessage,
       deadLetters: config.retention.deadLetter,
       webhookKinds: webhookKinds(config.webhook),
+      rollups: { tenMinutes: config.retention.rollup10m, hours: config.retention.rollup1h },
       log,
       metrics,
     }),

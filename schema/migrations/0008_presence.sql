@@ -81,23 +81,49 @@ COMMENT ON TABLE "webhook_delivery" IS 'What the webhook is told, in the order o
 -- New columns at the end, so that it is replaced whatever is built on it.
 CREATE OR REPLACE VIEW "device_status" AS
   SELECT t.name AS tenant, d.external_id AS device, d.status, d.type, d.site, s.metrics, s.last_time, s.last_ingest_time, d.created_at,
-    p.online, p.since, greatest(s.last_ingest_time, p.changed) AS last_seen, p.gateway, w.silent_since
+    now() - s.last_ingest_time AS silent_for,
+    coalesce(d.attributes ->> 'firmware', d.attributes ->> 'fw_version') AS firmware,
+    -- Not a join: who does not ask for it does not pay for it.
+    (SELECT l.value FROM "metric" m JOIN "latest" l ON l.metric_id = m.id AND l.device_id = d.id
+      WHERE m.tenant_id = d.tenant_id AND m.name IN ('battery', 'battery_level') AND m.unit IN ('%EL', '%') AND l.value IS NOT NULL
+      ORDER BY l.event_time DESC LIMIT 1) AS battery,
+    d.attributes,
+    EXISTS (SELECT FROM "session" c WHERE c.device_id = d.id AND c.ended_at IS NULL) AS online,
+    (SELECT coalesce(min(c.connected_at) FILTER (WHERE c.ended_at IS NULL), max(c.ended_at)) FROM "session" c WHERE c.device_id = d.id) AS since,
+    greatest(s.last_ingest_time, (SELECT max(greatest(c.connected_at, c.ended_at)) FROM "session" c WHERE c.device_id = d.id)) AS last_seen,
+    (SELECT c.gateway FROM "session" c WHERE c.device_id = d.id AND c.ended_at IS NULL ORDER BY c.epoch DESC LIMIT 1) AS gateway,
+    (SELECT w.silent_since FROM "device_watch" w WHERE w.device_id = d.id) AS silent_since
   FROM "device" d
   JOIN "tenant" t ON t.id = d.tenant_id
   CROSS JOIN LATERAL (
     SELECT count(*) AS metrics, max(l.event_time) AS last_time, max(l.ingest_time) AS last_ingest_time
     FROM "latest" l WHERE l.device_id = d.id
-  ) s
-  CROSS JOIN LATERAL (
-    SELECT coalesce(bool_or(c.ended_at IS NULL), false) AS online,
-      coalesce(min(c.connected_at) FILTER (WHERE c.ended_at IS NULL), max(c.ended_at)) AS since,
-      max(greatest(c.connected_at, c.ended_at)) AS changed,
-      (array_agg(c.gateway ORDER BY c.epoch DESC) FILTER (WHERE c.ended_at IS NULL))[1] AS gateway
-    FROM "session" c WHERE c.device_id = d.id
-  ) p
-  LEFT JOIN "device_watch" w ON w.device_id = d.id;--> statement-breakpoint
+  ) s;--> statement-breakpoint
+COMMENT ON VIEW "device_status" IS 'One row a device: what it is, whether it is online, when it was last heard, its battery';--> statement-breakpoint
 COMMENT ON COLUMN "device_status"."online" IS 'Whether an MQTT client of it is connected; devices that use HTTP are never';--> statement-breakpoint
 COMMENT ON COLUMN "device_status"."since" IS 'Since when it is online, or since when it is not any more; null: it never was';--> statement-breakpoint
 COMMENT ON COLUMN "device_status"."last_seen" IS 'Newest of: arrival of a reading, a connection, its end';--> statement-breakpoint
 COMMENT ON COLUMN "device_status"."gateway" IS 'Which gateway process has its newest connection; null when it is not online';--> statement-breakpoint
-COMMENT ON COLUMN "device_status"."silent_since" IS 'Last arrival before it became silent; null: it reports as it uses to, or is not watched';
+COMMENT ON COLUMN "device_status"."silent_since" IS 'Last arrival before it became silent; null: it reports as it uses to, or is not watched';--> statement-breakpoint
+CREATE VIEW "device_events" AS
+  SELECT t.name AS tenant, d.external_id AS device, e.time, e.kind, e.details ->> 'client' AS client, e.details ->> 'gateway' AS gateway,
+    e.details ->> 'reason' AS reason, e.epoch, e.details, e.id
+  FROM "device_event" e
+  JOIN "device" d ON d.id = e.device_id
+  JOIN "tenant" t ON t.id = d.tenant_id;--> statement-breakpoint
+COMMENT ON VIEW "device_events" IS 'What happened to devices, with names: connected, disconnected, lost, silent, back, limited';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."tenant" IS 'Name of the owner';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."device" IS 'The id that the device itself uses';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."time" IS 'When it happened, by the clock of the gateway; of lost gateways and silent devices when it was found';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."kind" IS 'connected; disconnected: by its word or ours; lost: without a word; silent, back: it stopped reporting, or goes on; limited';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."client" IS 'MQTT client id of the connection';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."gateway" IS 'Gateway process of the connection';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."reason" IS 'Why the connection ended: client_disconnected, taken_over, lost, keep_alive, gateway_lost, and others';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."epoch" IS 'Rises with each connection of a client id';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."details" IS 'All that is known; of limited: limit, messages, waitMs; of silent and back: lastSeen, silentAfterSeconds';--> statement-breakpoint
+COMMENT ON COLUMN "device_events"."id" IS 'The same in the webhook and in Kafka';--> statement-breakpoint
+CREATE OR REPLACE FUNCTION "fleetbridge_reader_views"() RETURNS TABLE (name text, of_tenant boolean) LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  VALUES ('telemetry', true), ('telemetry_latest', true), ('telemetry_10m', true), ('telemetry_1h', true), ('telemetry_fleet_1h', true),
+    ('device_status', true), ('dead_letter_summary', true), ('ingest_health', false), ('device_events', true)
+$$;--> statement-breakpoint
+SELECT "fleetbridge_refresh_readers"();

@@ -51,9 +51,10 @@ export function startPresenceRounds(options: RoundsOptions): Handle {
     maxSeconds: presence.silentMaxSeconds,
   }
   const counts = { lost: 0, silent: 0, back: 0, expired: 0 }
+  const calls = { taken: 0, failed: 0 }
   let silent: ReadonlyMap<string, number> = new Map()
   registerMetrics()
-  const sender = target && startWebhook(target, { pool, log, metrics })
+  const sender = target && startWebhook(target, { pool, log, counts: calls })
 
   let stopping = false
   let loggedMs = Number.NEGATIVE_INFINITY
@@ -125,6 +126,10 @@ export function startPresenceRounds(options: RoundsOptions): Handle {
     total('fleetbridge_devices_silent_total', 'Times that a device became silent', () => counts.silent)
     total('fleetbridge_devices_back_total', 'Times that a silent device came back', () => counts.back)
     total('fleetbridge_webhook_expired_total', 'Events that the webhook never took', () => counts.expired)
+    metrics.totals('fleetbridge_webhook_calls_total', 'Calls of the webhook by what became of them', ['result'], () => [
+      [{ result: 'taken' }, calls.taken],
+      [{ result: 'failed' }, calls.failed],
+    ])
     metrics.gauge(
       'fleetbridge_silent_devices',
       'Devices that report no longer as they used to; every worker says the same, so take the max',

@@ -4,7 +4,6 @@ import pg from 'pg'
 import { expect, it } from 'vitest'
 import { loadConfig } from '#platform/config.ts'
 import { silentLog } from '#platform/log.ts'
-import { createMetrics } from '#platform/metrics.ts'
 import { freePort } from '#test/servers/free-port.ts'
 import { eventually, randomOf, type StoreDatabase, storeDatabase } from '../store/store.fixture.ts'
 import { startWebhook, webhookTarget } from './webhook.ts'
@@ -75,7 +74,7 @@ function start(database: StoreDatabase, port: number) {
   const { webhook } = loadConfig({ BRIDGE_WEBHOOK_URL: `http://127.0.0.1:${port}/hook`, BRIDGE_WEBHOOK_SECRET: secret })
   const target = webhookTarget(webhook)
   if (target === undefined) throw new Error('no target')
-  const options = { pool, log: silentLog, metrics: createMetrics('test'), firstRetryMs: 20, pollMs: 20 }
+  const options = { pool, log: silentLog, firstRetryMs: 20, pollMs: 20 }
   const sender = startWebhook(target, options)
   return {
     async [Symbol.asyncDispose]() {

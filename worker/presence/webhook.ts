@@ -4,7 +4,6 @@ import type { Config } from '#platform/config-schema.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
-import type { Metrics } from '#platform/metrics.ts'
 
 export interface WebhookTarget {
   readonly url: URL
@@ -48,7 +47,8 @@ export function signedHeaders(secret: string, id: string, body: string, nowMs: n
 export interface WebhookOptions {
   readonly pool: Pick<pg.Pool, 'query'>
   readonly log: Log
-  readonly metrics: Metrics
+  /** Counted up: calls by what became of them. */
+  readonly counts?: { taken: number; failed: number }
   /** For tests: the first wait after a failure, which doubles up to five minutes. */
   readonly firstRetryMs?: number
   readonly pollMs?: number
@@ -74,15 +74,10 @@ const logEveryMs = 60_000
  * Several workers share the work: who takes a delivery holds it by a lease.
  */
 export function startWebhook({ url, secret }: WebhookTarget, options: WebhookOptions): Handle {
-  const { pool, log, metrics, firstRetryMs = 1000, pollMs = 500 } = options
+  const { pool, log, counts = { taken: 0, failed: 0 }, firstRetryMs = 1000, pollMs = 500 } = options
   const stopping = new AbortController()
-  const counts = { taken: 0, failed: 0 }
   let failuresInRow = 0
   let loggedMs = Number.NEGATIVE_INFINITY
-  metrics.totals('fleetbridge_webhook_deliveries_total', 'Calls of the webhook by outcome', ['result'], () => [
-    [{ result: 'taken' }, counts.taken],
-    [{ result: 'failed' }, counts.failed],
-  ])
 
   /** @returns why it was not taken; undefined when it was */
   async function call({ eventId, body }: Delivery): Promise<string | undefined> {

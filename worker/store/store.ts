@@ -4,6 +4,8 @@ import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import { type Metrics, secondsBounds, sizeBounds } from '#platform/metrics.ts'
 import type { DeviceEventRecord } from '#schema/device-event.ts'
+import { RollupMarks } from '../rollup/marks.ts'
+import { type RollupOptions, startRollups } from '../rollup/rollups.ts'
 import { createPool } from './connect.ts'
 import { writeDeviceEvents } from './device-events.ts'
 import { NameCache } from './names.ts'
@@ -28,6 +30,8 @@ export interface StoreOptions {
   readonly deadLetters?: string
   /** Of which kinds of device events the webhook hears; absent: there is none. */
   readonly webhookKinds?: readonly string[]
+  /** How long rollups are kept, and how often they are computed. */
+  readonly rollups?: Partial<RollupOptions> | undefined
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -64,6 +68,7 @@ export async function startStore({
   recentMessages = '2d',
   deadLetters = 'forever',
   webhookKinds = [],
+  rollups,
   log,
   metrics,
 }: StoreOptions): Promise<Store> {
@@ -72,7 +77,12 @@ export async function startStore({
   const retentionUs = keepMs === undefined ? undefined : keepMs * 1000
   const cache = new NameCache()
   // A restored database, or a standby that lacks the last commits, may have given the numbers that we remember to others.
-  const pool = createPool({ databaseUrl, poolSize, log, onOtherServer: () => cache.clear() })
+  const marks = new RollupMarks()
+  const onOtherServer = () => {
+    cache.clear()
+    marks.clear()
+  }
+  const pool = createPool({ databaseUrl, poolSize, log, onOtherServer })
   await using opened = new AsyncDisposableStack()
   opened.defer(() => pool.end())
   const partitions = opened.use(
@@ -80,7 +90,8 @@ export async function startStore({
   )
   const recentDays = opened.use(await startRecentDays({ pool, keepDays: Number.parseInt(recentMessages, 10), log }))
   opened.use(startOldDeadLetters(pool, retentionMs(deadLetters), log))
-  const tools: TransactionTools = { cache, partitions, deviceEvents: { webhookKinds } }
+  opened.use(await startRollups({ databaseUrl, pool, readings: partitions, rollups, log, metrics }))
+  const tools: TransactionTools = { cache, partitions, marks, deviceEvents: { webhookKinds } }
   let careful = 0
   let inHand = 0
   let idle: (() => void) | undefined
