@@ -55,6 +55,7 @@ const fill = `
     SELECT DISTINCT ON (device_id, metric_id) device_id, metric_id, event_time, ingest_time, value FROM reading ORDER BY 1, 2, 3 DESC;
   INSERT INTO dead_letter (id, tenant, device, source, stage, code, message, acknowledged, ingest_time, payload)
     SELECT gen_random_uuid(), t.name, 'pump-1', 'mqtt', 'decode', 'malformed', t.name, true, now(), '{' FROM tenant t;
+  INSERT INTO device_event (device_id, time, id, kind) SELECT id, now(), gen_random_uuid(), 'silent' FROM device;
   INSERT INTO ingest_offset (stream, partition, next_offset) VALUES ('direct', 0, 1);
   ANALYZE;`
 

@@ -33,10 +33,10 @@ export function firstMessageTeller(databaseUrl: string): NonNullable<Store['onSt
   }
 }
 
-type FirstRecord = StoredSlices[number]['records'][number]
+type FirstRecord = Exclude<StoredSlices[number]['records'][number], { deviceEvent: unknown }>
 
 function firstRecord(slices: StoredSlices): FirstRecord | undefined {
-  for (const { records } of slices) for (const record of records) return record
+  for (const { records } of slices) for (const record of records) if (!('deviceEvent' in record)) return record
   return undefined
 }
 

@@ -1,7 +1,9 @@
 import type pg from 'pg'
+import type { DeviceEventRecord } from '#schema/device-event.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import { type EpochRead, type RollupMarks, sendMarks } from '../rollup/marks.ts'
 import { type DeadLetterRow, deadLetterOf, insertDeadLetters, storableTime } from './dead-letters.ts'
+import { type DeviceEventTools, writeDeviceEvents } from './device-events.ts'
 import type { LoggedDeadLetter, Message, ParkedMessage, Refusal } from './message.ts'
 import { MessageKeys } from './message-keys.ts'
 import { countRows, MinuteCounts } from './minute-counts.ts'
@@ -21,6 +23,7 @@ export interface Batch {
   /** Parked before the database was asked. */
   readonly parked: readonly ParkedMessage[]
   readonly deadLetters: readonly LoggedDeadLetter[]
+  readonly deviceEvents: readonly DeviceEventRecord[]
   readonly partitions: readonly PartitionProgress[]
   /** The partition of each slice. */
   readonly ofSlice: readonly PartitionProgress[]
@@ -31,6 +34,7 @@ export interface Batch {
 export interface TransactionTools {
   readonly cache: NameCache
   readonly partitions: Partitions
+  readonly deviceEvents: DeviceEventTools
   readonly marks: RollupMarks
 }
 
@@ -79,7 +83,11 @@ export async function runTransaction(
   const fate: Fate = { fresh: new Int32Array(batch.messages.length), parked: new Map() }
   const { epoch, plans } = await (careful ? writeCarefully : writeFast)(client, batch, tools, learnt, fate)
   const counts = new MinuteCounts()
-  const outcome = await settle(client, batch, fate, counts)
+  let outcome = await settle(client, batch, fate, counts)
+  if (batch.deviceEvents.length > 0) {
+    const deviceEvents = await writeDeviceEvents(client, batch.deviceEvents, tools.deviceEvents)
+    outcome = { ...outcome, deviceEvents }
+  }
   const marks = tools.marks.missing(epoch, plans)
   // Sent together: the offsets cannot have moved, since their rows are ours until the end.
   const [, , , committed] = await all([
