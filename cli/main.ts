@@ -11,6 +11,7 @@ import { createDevicesCommand } from './devices.ts'
 import { createDoctorCommand } from './doctor.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
+import { createImportCommand } from './import.ts'
 import { createInitCommand } from './init.ts'
 import { createLimitsCommand } from './limits.ts'
 import { createSimulateCommand } from './simulate.ts'
@@ -45,6 +46,7 @@ for (const command of [
   createAdminTokensCommand(),
   createLimitsCommand(),
   createDeadLettersCommand(),
+  createImportCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
   createDeviceTypesCommand(),
