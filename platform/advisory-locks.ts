@@ -12,6 +12,12 @@ export const advisoryLocks = {
   direct: 3,
   /** One process owns the embedded Postgres and may stop it. */
   server: 4,
+  /** One process computes rollups. */
+  rollups: 5,
+  /** One process takes away what is past its retention. */
+  retention: 6,
+  /** With an epoch of `rollup_round`: shared by transactions that leave out marks which they made in it, exclusive for who works on it. */
+  rollupSpace: 0x666c6274,
   /** With the tenant's number as second half: one transaction adds names to its dictionary. */
   metricSpace: 0x666c6273,
 } as const

@@ -240,7 +240,18 @@ export const Config = section({
     reading: Type.String({
       default: '90d',
       pattern: '^(forever|[1-9]\\d{0,4}d)$',
-      description: 'readings older than this are parked as too_old; partitions follow it (Nd or forever)',
+      description:
+        'readings older than this are parked as too_old, and stored ones dropped; partitions follow it (Nd or forever)',
+    }),
+    rollup10m: Type.String({
+      default: '400d',
+      pattern: '^(forever|[1-9]\\d{0,4}d)$',
+      description: 'rollups by 10 minutes older than this are dropped, a week at once (Nd or forever)',
+    }),
+    rollup1h: Type.String({
+      default: 'forever',
+      pattern: '^(forever|[1-9]\\d{0,4}d)$',
+      description: 'rollups by hours older than this are dropped, a month at once (Nd or forever)',
     }),
     recentMessage: Type.String({
       default: '2d',

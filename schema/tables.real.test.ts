@@ -114,6 +114,8 @@ describe('the catalog', () => {
     expect(await rows(`select pg_get_partkeydef('recent_message'::regclass) as key`)).toEqual([
       { key: 'RANGE (stored_day)' },
     ])
+    for (const table of ['rollup_10m', 'rollup_1h'])
+      expect(await rows(`select pg_get_partkeydef($1::regclass) as key`, [table])).toEqual([{ key: 'RANGE (bucket)' }])
     expect(await rows(`select reloptions from pg_class where relname = 'latest'`)).toEqual([
       { reloptions: ['fillfactor=70'] },
     ])

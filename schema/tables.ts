@@ -40,8 +40,13 @@ export const tenant = pgTable(
     createdAt: timestamptz('created_at').notNull().defaultNow(),
     /** When it was removed: its devices were before, and its readings stay until the retention takes them. */
     removedAt: timestamptz('removed_at'),
+    /** Days that its readings are kept, where that is less than the configuration says; null: as configured. */
+    retentionDays: integer('retention_days'),
   },
-  (table) => [check('tenant_name_check', sql`${table.name} ~ '^[a-z0-9-]{1,63}$'`)],
+  (table) => [
+    check('tenant_name_check', sql`${table.name} ~ '^[a-z0-9-]{1,63}$'`),
+    check('tenant_retention_days_check', sql`${table.retentionDays} between 1 and 99999`),
+  ],
 )
 
 /** A device is disabled, never deleted: readings carry its number. */
@@ -235,6 +240,73 @@ export const reading = pgTable(
   (table) => [primaryKey({ columns: [table.deviceId, table.metricId, table.eventTime, table.ordinal] })],
 )
 
+const rollupColumns = () => ({
+  deviceId: integer('device_id').notNull(),
+  metricId: integer('metric_id').notNull(),
+  /** Its first instant; buckets lie at whole multiples of their width since the epoch. */
+  bucket: timestamptz('bucket').notNull(),
+  /** Of its numbers; where it holds none, of its texts and flags: sum / count is always the mean. */
+  count: integer('count').notNull(),
+  min: doublePrecision('min'),
+  max: doublePrecision('max'),
+  /** Null without numbers, and with one past ±1e290: the sum would have no end. */
+  sum: doublePrecision('sum'),
+  lastTime: timestamptz('last_time').notNull(),
+  lastValue: doublePrecision('last_value'),
+  lastText: text('last_text'),
+  lastFlag: boolean('last_flag'),
+})
+
+/** Readings by 10 minutes, computed from `reading` by the worker; ranges on bucket. */
+export const rollup10m = pgTable('rollup_10m', rollupColumns(), (table) => [
+  primaryKey({ columns: [table.deviceId, table.metricId, table.bucket] }),
+])
+
+/** The same by hours. */
+export const rollup1h = pgTable('rollup_1h', rollupColumns(), (table) => [
+  primaryKey({ columns: [table.deviceId, table.metricId, table.bucket] }),
+])
+
+/** Buckets of 10 minutes that have to be computed again, written in the transaction of their rows; never updated, a bucket may be there often. */
+export const rollupDirty = pgTable('rollup_dirty', {
+  id: bigint('id', { mode: 'number' }).generatedAlwaysAsIdentity().primaryKey(),
+  epoch: integer('epoch').notNull(),
+  deviceId: integer('device_id').notNull(),
+  metricId: integer('metric_id').notNull(),
+  bucket: timestamptz('bucket').notNull(),
+})
+
+/** One row: the epoch of new marks. Only marks of earlier epochs are worked on, which is why a worker may remember what it marked in this one. */
+export const rollupRound = pgTable(
+  'rollup_round',
+  {
+    id: smallint('id').primaryKey().default(1),
+    epoch: integer('epoch').notNull().default(1),
+    begunAt: timestamptz('begun_at').notNull().default(sql`clock_timestamp()`),
+    /** Earlier than this no worker begins the next epoch: it bounds the share of the database's time. */
+    nextAt: timestamptz('next_at').notNull().default(sql`clock_timestamp()`),
+  },
+  (table) => [check('rollup_round_id_check', sql`${table.id} = 1`)],
+)
+
+export const rollupState = pgTable('rollup_state', {
+  tenantId: integer('tenant_id')
+    .primaryKey()
+    .references(() => tenant.id, { onDelete: 'cascade' }),
+  /** Readings that were stored before this are in the rollups. */
+  processedUntil: timestamptz('processed_until'),
+  /** Retention took readings before this, so buckets before it are never computed again. */
+  readingsFrom: timestamptz('readings_from'),
+})
+
+/** When work that is done now and then was done last: a run that was missed is made up. */
+export const upkeep = pgTable('upkeep', {
+  task: text('task').primaryKey(),
+  finishedAt: timestamptz('finished_at').notNull(),
+  /** What it did. */
+  details: jsonb('details').notNull().default({}),
+})
+
 /** The newest reading of each metric by event time. Its foreign keys are checked only when a row is inserted, so once a metric of a device. */
 export const latest = pgTable('latest', { ...readingColumns(), ...moreReadingColumns() }, (table) => [
   primaryKey({ columns: [table.deviceId, table.metricId] }),
@@ -256,8 +328,42 @@ export const ingestOffset = pgTable(
     /** Rows of `reading`. */
     readings: counter('readings'),
     updatedAt: timestamptz('updated_at').notNull().default(sql`clock_timestamp()`),
+    /** Records that count nowhere else: dead letters of messages that were refused. */
+    refused: counter('refused'),
+    /** Offsets without a record of ours: next_offset = stored + duplicate + parked + refused + skipped. */
+    skipped: counter('skipped'),
+    /** next_offset as the last program left it that counts `refused` and `skipped`; other than next_offset: one that does not has written since. */
+    countedOffset: bigint('counted_offset', { mode: 'number' }),
   },
   (table) => [primaryKey({ columns: [table.stream, table.partition] })],
+)
+
+/**
+ * What each minute's messages became, by the arrival at the gateway, written in the rows' transaction: what a restart cannot reset. An audit
+ * compares it with the rows; kept for some days.
+ */
+export const ingestMinute = pgTable(
+  'ingest_minute',
+  {
+    stream: text('stream').notNull(),
+    partition: integer('partition').notNull(),
+    minute: timestamptz('minute').notNull(),
+    stored: counter('stored'),
+    duplicate: counter('duplicate'),
+    parked: counter('parked'),
+    /** Dead letters of messages that were refused at the gateway. */
+    refused: counter('refused'),
+    /** New rows of `dead_letter`. */
+    letters: counter('letters'),
+    /** New rows of `reading`, and between which event times they lie. */
+    readings: counter('readings'),
+    fromEventTime: timestamptz('from_event_time'),
+    toEventTime: timestamptz('to_event_time'),
+  },
+  (table) => [
+    primaryKey({ columns: [table.stream, table.partition, table.minute] }),
+    index('ingest_minute_minute_index').on(table.minute),
+  ],
 )
 
 export const deadLetter = pgTable(

@@ -41,6 +41,7 @@ export async function startWorker(config: Config, { log, metrics }: { log: Log; 
       retention: retention.reading,
       recentMessages: retention.recentMessage,
       deadLetters: retention.deadLetter,
+      rollups: { tenMinutes: retention.rollup10m, hours: retention.rollup1h },
       log,
       metrics,
     }),

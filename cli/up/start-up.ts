@@ -153,6 +153,7 @@ async function startDirect(
       retention: config.retention.reading,
       recentMessages: config.retention.recentMessage,
       deadLetters: config.retention.deadLetter,
+      rollups: { tenMinutes: config.retention.rollup10m, hours: config.retention.rollup1h },
       log,
       metrics,
     }),

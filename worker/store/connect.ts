@@ -11,18 +11,26 @@ const queryTimeoutMs = 45_000
 export interface PoolOptions {
   readonly databaseUrl: string
   readonly poolSize: number
+  /** As the database shows it; `fleetbridge store` when absent. */
+  readonly name?: string
   readonly log: Log
   /** A connection was made to another server, or to one that was started again, than the connection before: what we remember of it may be wrong. */
   readonly onOtherServer: () => void
 }
 
 /** A pool whose connections pipeline: queries that do not wait for each other's result share a round trip. */
-export function createPool({ databaseUrl, poolSize, log, onOtherServer }: PoolOptions): pg.Pool {
+export function createPool({
+  databaseUrl,
+  poolSize,
+  name = 'fleetbridge store',
+  log,
+  onOtherServer,
+}: PoolOptions): pg.Pool {
   let known: string | undefined
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: poolSize,
-    application_name: 'fleetbridge store',
+    application_name: name,
     pipeline: true,
     connectionTimeoutMillis: 5000,
     statement_timeout: statementTimeoutMs,

@@ -17,7 +17,10 @@ export interface Partition extends TimeRange {
   readonly table: string
 }
 
-/** The ranges of `reading`: which exist, and how missing ones are made. */
+/** Tables with ranges, by what each range is parted once more: `reading` by hash on device_id, rollups not. */
+export type RangedTable = 'reading' | 'rollup_10m' | 'rollup_1h'
+
+/** The ranges of a table: which exist, and how missing ones are made. */
 export interface Partitions extends Handle {
   /** The partition that holds an instant, as far as we know. */
   at(us: number): Partition | undefined
@@ -29,6 +32,8 @@ export interface Partitions extends Handle {
 
 export interface PartitionsOptions {
   readonly pool: pg.Pool
+  /** `reading` when absent. */
+  readonly table?: RangedTable
   readonly width: RangeWidth
   readonly log: Log
   /** Called for each range made. */
@@ -36,7 +41,13 @@ export interface PartitionsOptions {
 }
 
 /** Reads the ranges, makes those of now and the next ones, and keeps doing so. */
-export async function startPartitions({ pool, width, log, onMade }: PartitionsOptions): Promise<Partitions> {
+export async function startPartitions({
+  pool,
+  table = 'reading',
+  width,
+  log,
+  onMade,
+}: PartitionsOptions): Promise<Partitions> {
   let known: readonly Partition[] = []
   let last: Partition | undefined
   let chain: Promise<unknown> = Promise.resolve()
@@ -64,11 +75,14 @@ export async function startPartitions({ pool, width, log, onMade }: PartitionsOp
   const makeOne = async (ms: number) => {
     if (find(known, ms) !== undefined) return
     await spendToken()
-    const { partitions, made } = await makePartition(pool, width, ms)
+    const { partitions, made } = await makePartition(pool, table, width, ms)
     learn(partitions)
     if (!made) return
     onMade()
-    log.debug({ from: new Date(made.fromMs).toISOString(), to: new Date(made.toMs).toISOString() }, 'partition made')
+    log.debug(
+      { table, from: new Date(made.fromMs).toISOString(), to: new Date(made.toMs).toISOString() },
+      'partition made',
+    )
   }
   /** One at a time in this process; between processes the advisory lock sees to it. */
   const alone = <Result>(work: () => Promise<Result>): Promise<Result> => {
@@ -80,7 +94,7 @@ export async function startPartitions({ pool, width, log, onMade }: PartitionsOp
     alone(async () => {
       for (const ms of timesMs) await makeOne(ms)
     })
-  const refresh = () => alone(async () => learn(await readPartitions(pool)))
+  const refresh = () => alone(async () => learn(await readPartitions(pool, table)))
   const makeAhead = () => make(rangesFrom(width, Date.now(), rangesAhead))
 
   await refresh()
@@ -116,22 +130,23 @@ function find(partitions: readonly Partition[], ms: number): Partition | undefin
   return undefined
 }
 
-async function readPartitions(pool: pg.Pool): Promise<Partition[]> {
-  return inTransaction(pool, selectPartitions)
+async function readPartitions(pool: pg.Pool, table: RangedTable): Promise<Partition[]> {
+  return inTransaction(pool, (client) => selectPartitions(client, table))
 }
 
 async function makePartition(
   pool: pg.Pool,
+  parent: RangedTable,
   width: RangeWidth,
   ms: number,
 ): Promise<{ partitions: Partition[]; made: TimeRange | undefined }> {
   return inTransaction(pool, async (client) => {
     await client.query('select pg_advisory_xact_lock($1, $2)', [advisoryLocks.space, advisoryLocks.partitions])
-    const before = await selectPartitions(client)
+    const before = await selectPartitions(client, parent)
     if (find(before, ms) !== undefined) return { partitions: before, made: undefined }
     const range = gapAt(before, rangeAt(width, ms), ms)
-    await createRange(client, range)
-    return { partitions: await selectPartitions(client), made: range }
+    await createRange(client, parent, range)
+    return { partitions: await selectPartitions(client, parent), made: range }
   })
 }
 
@@ -146,19 +161,23 @@ function gapAt(partitions: readonly Partition[], wanted: TimeRange, ms: number):
 }
 
 /**
- * The range is built on its own and then attached: that takes a lock on `reading` which neither writers nor readers notice,
+ * The range is built on its own and then attached: that takes a lock on the parent which neither writers nor readers notice,
  * where CREATE TABLE … PARTITION OF would wait for all of them, and they for it.
  */
-async function createRange(client: pg.ClientBase, { fromMs, toMs }: TimeRange): Promise<void> {
-  const table = await freeName(client, `reading_${dateOf(fromMs)}_${dateOf(toMs)}`)
+async function createRange(client: pg.ClientBase, parent: RangedTable, { fromMs, toMs }: TimeRange): Promise<void> {
+  const table = await freeName(client, `${parent}_${dateOf(fromMs)}_${dateOf(toMs)}`)
   const leaves = Array.from(
     { length: hashModulus },
     (_, remainder) =>
       `create table "${table}_h${remainder}" partition of "${table}" for values with (modulus ${hashModulus}, remainder ${remainder});`,
   )
-  await client.query(`create table "${table}" (like reading including all) partition by hash (device_id);
-    ${leaves.join('\n')}
-    alter table reading attach partition "${table}"
+  // A bucket's row is written again and again while it fills, so its page has room for that.
+  const parted =
+    parent === 'reading'
+      ? `create table "${table}" (like reading including all) partition by hash (device_id); ${leaves.join('\n')}`
+      : `create table "${table}" (like ${parent} including all) with (fillfactor = 80);`
+  await client.query(`${parted}
+    alter table ${parent} attach partition "${table}"
       for values from ('${new Date(fromMs).toISOString()}') to ('${new Date(toMs).toISOString()}');`)
 }
 
@@ -175,13 +194,15 @@ function dateOf(ms: number): string {
   return new Date(ms).toISOString().slice(0, 10).replaceAll('-', '')
 }
 
-async function selectPartitions(client: pg.ClientBase): Promise<Partition[]> {
+/** The ranges, the oldest first. Within a transaction. */
+export async function selectPartitions(client: pg.ClientBase, parent: RangedTable): Promise<Partition[]> {
   // Bounds are printed in the session's time zone and style.
   await client.query(`set local timezone = 'UTC'; set local datestyle = 'ISO'`)
   const { rows } = await client.query<{ table: string; bound: string }>(
     `select c.oid::regclass::text as table, pg_get_expr(c.relpartbound, c.oid) as bound
       from pg_inherits i join pg_class c on c.oid = i.inhrelid
-      where i.inhparent = 'reading'::regclass and not i.inhdetachpending`,
+      where i.inhparent = $1::regclass and not i.inhdetachpending`,
+    [parent],
   )
   return rows
     .flatMap(({ table, bound }) => {

@@ -109,6 +109,19 @@ export class ReadingPlan {
     }
   }
 
+  /** Names each bucket of this width in which a series has new rows; one may come twice. */
+  eachBucket(widthUs: number, visit: (deviceId: number, metricId: number, bucketUs: number) => void): void {
+    for (const { deviceId, metricId, rows } of this.#series) {
+      let fromUs = Number.POSITIVE_INFINITY
+      for (let index = 0; index < rows.length; index++) {
+        const { eventTimeUs } = this.#readings[rows[index] as number] as Reading
+        if (eventTimeUs >= fromUs && eventTimeUs < fromUs + widthUs) continue
+        fromUs = Math.floor(eventTimeUs / widthUs) * widthUs
+        visit(deviceId, metricId, fromUs)
+      }
+    }
+  }
+
   /** Tells of a row that the table holds; before the messages are added. */
   know({ deviceId, metricId, eventTimeUs }: InstantKey, ordinal: number, value: Value): void {
     const instant = instantOf(this.#seriesOf(deviceId, metricId, eventTimeUs), eventTimeUs)

@@ -7,14 +7,21 @@ import { migrate } from '#platform/migrate.ts'
 import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import { freshDatabase } from '#test/servers/fresh.ts'
-import { type Store, startStore } from './store.ts'
+import { type Store, type StoreOptions, startStore } from './store.ts'
 import type { StoreOutcome, StreamRecord, StreamSlice } from './stream-slice.ts'
 
 /** For tests of the store: a migrated database of its own, with a connection to look into it. */
 export interface StoreDatabase extends AsyncDisposable {
   readonly url: string
   readonly sql: pg.Client
-  open(options?: { retention?: string; url?: string; metrics?: Metrics }): Promise<Store>
+  open(options?: {
+    retention?: string
+    url?: string
+    metrics?: Metrics
+    rollups?: StoreOptions['rollups']
+  }): Promise<Store>
+  /** Resolves when everything that is stored by now is in the rollups. */
+  rolledUp(): Promise<void>
   /** Rows as plain objects. */
   rows<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>
 }
@@ -31,8 +38,14 @@ export async function storeDatabase(): Promise<StoreDatabase> {
   return {
     url,
     sql,
-    open: ({ retention = '90d', url: through = url, metrics = createMetrics('test') } = {}) =>
-      startStore({ databaseUrl: through, poolSize: 3, retention, log: silentLog, metrics }),
+    open: ({ retention = '90d', url: through = url, metrics = createMetrics('test'), rollups } = {}) =>
+      startStore({ databaseUrl: through, poolSize: 3, retention, rollups, log: silentLog, metrics }),
+    async rolledUp() {
+      const { rows } = await sql.query('select clock_timestamp()::text as now')
+      const isDone = async () =>
+        (await sql.query('select min(processed_until) >= $1 as done from rollup_state', [rows[0].now])).rows[0].done
+      await eventually(isDone, true)
+    },
     async rows<Row>(text: string, values?: unknown[]) {
       const result = await sql.query(text, values)
       return result.rows.map((row) => ({ ...row })) as Row[]

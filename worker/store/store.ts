@@ -3,6 +3,8 @@ import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import { type Metrics, secondsBounds, sizeBounds } from '#platform/metrics.ts'
+import { RollupMarks } from '../rollup/marks.ts'
+import { type RollupOptions, startRollups } from '../rollup/rollups.ts'
 import { createPool } from './connect.ts'
 import { NameCache } from './names.ts'
 import { readOffsets } from './offsets.ts'
@@ -24,6 +26,8 @@ export interface StoreOptions {
   readonly recentMessages?: string
   /** `90d` or `forever`: how long dead letters are kept. */
   readonly deadLetters?: string
+  /** How long rollups are kept, and how often they are computed. */
+  readonly rollups?: Partial<RollupOptions> | undefined
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -57,6 +61,7 @@ export async function startStore({
   retention,
   recentMessages = '2d',
   deadLetters = 'forever',
+  rollups,
   log,
   metrics,
 }: StoreOptions): Promise<Store> {
@@ -65,7 +70,12 @@ export async function startStore({
   const retentionUs = keepMs === undefined ? undefined : keepMs * 1000
   const cache = new NameCache()
   // A restored database, or a standby that lacks the last commits, may have given the numbers that we remember to others.
-  const pool = createPool({ databaseUrl, poolSize, log, onOtherServer: () => cache.clear() })
+  const marks = new RollupMarks()
+  const onOtherServer = () => {
+    cache.clear()
+    marks.clear()
+  }
+  const pool = createPool({ databaseUrl, poolSize, log, onOtherServer })
   await using opened = new AsyncDisposableStack()
   opened.defer(() => pool.end())
   const partitions = opened.use(
@@ -73,7 +83,8 @@ export async function startStore({
   )
   const recentDays = opened.use(await startRecentDays({ pool, keepDays: Number.parseInt(recentMessages, 10), log }))
   opened.use(startOldDeadLetters(pool, retentionMs(deadLetters), log))
-  const tools: TransactionTools = { cache, partitions }
+  opened.use(await startRollups({ databaseUrl, pool, readings: partitions, rollups, log, metrics }))
+  const tools: TransactionTools = { cache, partitions, marks }
   let careful = 0
   let inHand = 0
   let idle: (() => void) | undefined

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
+import { type EpochRead, type RollupMarks, sendMarks } from '../rollup/marks.ts'
 import { type DeadLetterRow, deadLetterOf, insertDeadLetters } from './dead-letters.ts'
 import type { LoggedDeadLetter, Message, ParkedMessage, Refusal } from './message.ts'
 import { MessageKeys } from './message-keys.ts'
@@ -29,6 +30,13 @@ export interface Batch {
 export interface TransactionTools {
   readonly cache: NameCache
   readonly partitions: Partitions
+  readonly marks: RollupMarks
+}
+
+/** What was written, as the marks of the rollups need it. */
+interface Written {
+  readonly epoch: EpochRead
+  readonly plans: readonly ReadingPlan[]
 }
 
 /** Keys were taken between our look and our insert: the same again. */
@@ -68,20 +76,33 @@ export async function runTransaction(
 ): Promise<StoreOutcome> {
   const learnt = new LearntNames(tools.cache)
   const fate: Fate = { fresh: new Int32Array(batch.messages.length), parked: new Map() }
-  if (careful) await writeCarefully(client, batch, tools, learnt, fate)
-  else await writeFast(client, batch, learnt, fate)
+  const { epoch, plans } = await (careful ? writeCarefully : writeFast)(client, batch, tools, learnt, fate)
   const outcome = await settle(client, batch, fate)
+  const marks = tools.marks.missing(epoch, plans)
   // Sent together: the offsets cannot have moved, since their rows are ours until the end.
-  const [, committed] = await all([moveOffsets(client, batch.partitions), client.query('commit')])
+  const [, , committed] = await all([
+    sendMarks(client, marks),
+    moveOffsets(client, batch.partitions),
+    client.query('commit'),
+  ])
   // Postgres answers COMMIT of a failed transaction with ROLLBACK, and no error.
   if (committed.command !== 'COMMIT') throw new Error(`COMMIT was answered with ${committed.command}`)
   learnt.keep()
+  tools.marks.keep(marks)
   return outcome
 }
 
-async function writeFast(client: pg.ClientBase, batch: Batch, learnt: LearntNames, fate: Fate): Promise<void> {
+async function writeFast(
+  client: pg.ClientBase,
+  batch: Batch,
+  tools: TransactionTools,
+  learnt: LearntNames,
+  fate: Fate,
+): Promise<Written> {
   const { messages, partitions, isAnyKeyed } = batch
-  const begun = [client.query('begin'), lockOffsets(client, partitions)]
+  const begin = client.query('begin')
+  const epoch = tools.marks.begin(client)
+  const begun = [begin, epoch, lockOffsets(client, partitions)]
   let names = resolveCached(messages, learnt.cache)
   if (names === undefined) {
     await all(begun.splice(0))
@@ -96,6 +117,7 @@ async function writeFast(client: pg.ClientBase, batch: Batch, learnt: LearntName
   const writing = keys === undefined ? [] : [(keys as MessageKeys).write(client)]
   await all([...begun, ...writing, ...sendReadings(client, plan), ...sendLatest(client, plan)])
   for (const complete of writing) if (!(await complete)) throw new TooManyConflicts('a message key was taken meanwhile')
+  return { epoch: await epoch, plans: [plan] }
 }
 
 async function writeCarefully(
@@ -104,8 +126,10 @@ async function writeCarefully(
   tools: TransactionTools,
   learnt: LearntNames,
   fate: Fate,
-): Promise<void> {
-  await all([client.query('begin'), lockOffsets(client, batch.partitions)])
+): Promise<Written> {
+  const begin = client.query('begin')
+  const [epoch] = await all([tools.marks.begin(client), begin, lockOffsets(client, batch.partitions)])
+  const plans: ReadingPlan[] = []
   const parts: Part[] = batch.messages.length > 0 ? [{ from: 0, to: batch.messages.length }] : []
   let conflicts = 0
   for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
@@ -113,7 +137,8 @@ async function writeCarefully(
     const learntHere = new LearntNames(tools.cache, learnt)
     const fateHere: Fate = { fresh: fate.fresh, parked: new Map() }
     try {
-      await writePart(client, batch.messages.slice(part.from, part.to), part.from, tools, learntHere, fateHere)
+      const messages = batch.messages.slice(part.from, part.to)
+      plans.push(await writePart(client, messages, part.from, tools, learntHere, fateHere))
     } catch (error) {
       if (!(error instanceof KeyTaken) && !isPoison(error)) throw error
       await client.query('rollback to savepoint part')
@@ -133,6 +158,7 @@ async function writeCarefully(
     learntHere.mergeInto(learnt)
     for (const [index, refusal] of fateHere.parked) fate.parked.set(index, refusal)
   }
+  return { epoch, plans }
 }
 
 /** @throws KeyTaken when another transaction took a key between the look and the insert */
@@ -143,7 +169,7 @@ async function writePart(
   { partitions }: TransactionTools,
   learnt: LearntNames,
   fate: Fate,
-): Promise<void> {
+): Promise<ReadingPlan> {
   const names = await resolveNames(client, messages, learnt)
   const keys = await MessageKeys.read(client, messages, names)
   const plan = new ReadingPlan()
@@ -157,6 +183,7 @@ async function writePart(
   if (keys !== undefined) inserts.push(keys.write(client))
   await all([...inserts, ...sendLatest(client, plan)])
   for (const complete of inserts) if (!(await complete)) throw new KeyTaken('a key was taken meanwhile')
+  return plan
 }
 
 /** @param first index in the batch of the first of these messages */
