@@ -14,6 +14,7 @@ import { withRegistry } from './with-registry.ts'
 interface AddFlags {
   readonly role: AdminRole
   readonly expires?: string
+  readonly tenant?: string
   readonly json?: true
 }
 
@@ -32,11 +33,12 @@ export function createAdminTokensCommand(): Command {
         .default('viewer'),
     )
     .option('--expires <when>', 'when it ends: 90d, or a time such as 2030-01-31T12:00:00Z (never when absent)')
+    .option('--tenant <name>', 'it reads what is of this tenant, and nothing else; its role is viewer')
     .option('--json', 'print {"id","name","role","token"}')
     .addHelpText('after', '\nExample:\n  $ npx fleetbridge admin-tokens add grafana --role viewer --expires 365d')
-    .action(async (name: string, { role, expires, json }: AddFlags) => {
+    .action(async (name: string, { role, expires, tenant, json }: AddFlags) => {
       const until = expires === undefined ? undefined : expiryOf(expires)
-      const made = await withRegistry((client) => addAdminToken(client, byUser, { name, role, expires: until }))
+      const made = await withRegistry((client) => addAdminToken(client, byUser, { name, role, expires: until, tenant }))
       if (json) await printJson(made)
       else await print(made.token)
     })
@@ -50,11 +52,12 @@ export function createAdminTokensCommand(): Command {
       if (json) return await printJson(rows)
       await print(
         table(
-          ['id', 'name', 'role', 'state', 'created', 'expires'],
-          rows.map(({ id, name, role, live, created, expires, revoked }) => [
+          ['id', 'name', 'role', 'tenant', 'state', 'created', 'expires'],
+          rows.map(({ id, name, role, tenant, live, created, expires, revoked }) => [
             id,
             name,
             role,
+            tenant,
             live ? 'live' : revoked !== null ? 'revoked' : 'expired',
             created,
             expires,

@@ -5,6 +5,7 @@ import { createCredentialsCommand } from './credentials.ts'
 import { createDeadLettersCommand } from './dead-letters.ts'
 import { createDeviceTypesCommand } from './device-types.ts'
 import { createDevicesCommand } from './devices.ts'
+import { createImportCommand } from './import.ts'
 import { createLimitsCommand } from './limits.ts'
 import { createTenantsCommand } from './tenants.ts'
 
@@ -16,7 +17,9 @@ const commands = [
   createLimitsCommand(),
   createDeadLettersCommand(),
   createDeviceTypesCommand(),
-].flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
+]
+  .flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
+  .concat([createImportCommand()].map((command) => ({ name: command.name(), command })))
 
 function helpOf(command: Command): string {
   let help = ''

@@ -11,6 +11,7 @@ import { createDevicesCommand } from './devices.ts'
 import { createDoctorCommand } from './doctor.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
+import { createImportCommand } from './import.ts'
 import { createInitCommand } from './init.ts'
 import { createLimitsCommand } from './limits.ts'
 import { createRetentionCommand } from './retention.ts'
@@ -49,6 +50,7 @@ for (const command of [
   createDeadLettersCommand(),
   createRollupsCommand(),
   createRetentionCommand(),
+  createImportCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
   createDeviceTypesCommand(),

@@ -132,8 +132,14 @@ export const adminToken = pgTable(
     expiresAt: timestamptz('expires_at'),
     revokedAt: timestamptz('revoked_at'),
     createdAt: timestamptz('created_at').notNull().defaultNow(),
+    /** Reads what is of this tenant, and nothing else; null: of all. */
+    tenantId: integer('tenant_id').references(() => tenant.id, { onDelete: 'cascade' }),
   },
-  (table) => [check('admin_token_role_check', sql`${table.role} in ('viewer', 'operator', 'admin')`)],
+  (table) => [
+    check('admin_token_role_check', sql`${table.role} in ('viewer', 'operator', 'admin')`),
+    // Whatever else an API may come to do, a token of one tenant does not.
+    check('admin_token_tenant_check', sql`${table.tenantId} is null or ${table.role} = 'viewer'`),
+  ],
 )
 
 /** Every change that somebody made by the admin API or the command line, written in the change's own transaction. */

@@ -69,7 +69,8 @@ async function ask(
     },
     ...(body !== undefined && { body: csv ? body : JSON.stringify(body) }),
   })
-  return { status: answer.status, headers: answer.headers, body: await answer.json() }
+  const text = await answer.text() // an export of nothing is empty
+  return { status: answer.status, headers: answer.headers, body: text === '' ? null : JSON.parse(text) }
 }
 
 /** A device of its own for each case. */
@@ -89,6 +90,15 @@ async function aLetter(): Promise<string> {
      VALUES (gen_random_uuid(), 'default', 'pump-1', 'mqtt', 'decode', 'malformed', 'not JSON', true, now(), '{') RETURNING id`,
   )
   return rows[0].id
+}
+
+/** @returns the device */
+async function aReading(): Promise<string> {
+  const device = await aDevice()
+  await client.query(
+    `INSERT INTO metric (tenant_id, name) SELECT id, 't' FROM tenant WHERE name = 'default' ON CONFLICT DO NOTHING`,
+  )
+  return device
 }
 
 async function aType(): Promise<string> {
@@ -167,6 +177,11 @@ const actions: Action[] = [
   ['count dead letters', 'viewer', 200, async () => ['GET', '/dead-letters/codes']],
   ['show a dead letter', 'operator', 200, async () => ['GET', `/dead-letters/${await aLetter()}`]],
   ['replay dead letters', 'operator', 200, async () => ['POST', '/dead-letters/replay', { ids: [await aLetter()] }]],
+  ['show what was last read', 'viewer', 200, async () => ['GET', '/latest']],
+  ['show the status of devices', 'viewer', 200, async () => ['GET', '/device-status']],
+  ['read readings', 'viewer', 200, async () => ['GET', `/devices/${await aReading()}/readings?metric=t`]],
+  ['read a series', 'viewer', 200, async () => ['GET', `/devices/${await aReading()}/series?metric=t&step=10m`]],
+  ['export readings', 'viewer', 200, async () => ['GET', '/export?format=ndjson&limit=1']],
   ['list device types', 'viewer', 200, async () => ['GET', '/device-types']],
   ['show a device type', 'viewer', 200, async () => ['GET', `/device-types/${await aType()}`]],
   ['set a device type', 'operator', 200, async () => ['POST', '/device-types/pump', { mode: 'off' }]],

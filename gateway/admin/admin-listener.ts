@@ -12,10 +12,11 @@ import { LoginGuard } from '../auth/login-guard.ts'
 import type { Replayer } from '../dead-letters/replayer.ts'
 import type { LimitInspector } from '../rate-limit/limit-inspector.ts'
 import { answerError, securityHeaders, sendProblem } from './answer-error.ts'
+import { Exports } from './exports.ts'
 import { type Login, Logins, type OwnToken } from './logins.ts'
 import { adminProblem } from './problem.ts'
-import { refusalReason } from './registry/refusal.ts'
-import { type AdminRoute, mayDo } from './route.ts'
+import { notAllowed, refusalReason } from './registry/refusal.ts'
+import { type AdminRoute, mayDo, Streamed } from './route.ts'
 import { adminTokenRoutes } from './routes/admin-tokens.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { credentialRoutes } from './routes/credentials.ts'
@@ -23,6 +24,7 @@ import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { deviceTypeRoutes } from './routes/device-types.ts'
 import { deviceRoutes } from './routes/devices.ts'
 import { limitRoutes } from './routes/limits.ts'
+import { readingRoutes } from './routes/readings.ts'
 import { tenantRoutes } from './routes/tenants.ts'
 
 export interface AdminListenerOptions {
@@ -45,6 +47,7 @@ export const adminRoutes: readonly AdminRoute[] = [
   ...auditRoutes,
   ...deadLetterRoutes,
   ...deviceTypeRoutes,
+  ...readingRoutes,
 ]
 
 const base = '/admin/v1'
@@ -76,7 +79,9 @@ export async function startAdminListener(
   const stopping = new AbortController()
   await app.register(swagger, { openapi: openapi() })
   app.addHook('onRequest', loginHook(new Logins(options.ownToken, pool), log, stopping.signal))
-  for (const route of adminRoutes) addRoute(app, route, pool, options)
+  const exports = new Exports(databaseUrl, log)
+  opened.defer(() => exports.close())
+  for (const route of adminRoutes) addRoute(app, route, pool, { ...options, exports })
   app.get(`${base}/openapi.json`, { schema: { hide: true } }, () => app.swagger())
   await app.ready()
   opened.defer(() => app.close())
@@ -186,9 +191,9 @@ function addRoute(
   app: FastifyInstance,
   route: AdminRoute,
   pool: pg.Pool,
-  { limits, replayer }: Pick<AdminListenerOptions, 'limits' | 'replayer'>,
+  { limits, replayer, exports }: Pick<AdminListenerOptions, 'limits' | 'replayer'> & { readonly exports: Exports },
 ): void {
-  const { method, path, role, tag, summary, params, query, body, consumes, status, response, handle } = route
+  const { method, path, role, tag, summary, params, query, body, consumes, status, response, streams, handle } = route
   app.route({
     method,
     url: `${base}${path}`,
@@ -201,16 +206,17 @@ function addRoute(
       ...(params && { params }),
       querystring: query ?? { type: 'object', additionalProperties: false },
       ...(body && (consumes === undefined ? { body } : { body: { content: { [consumes]: { schema: body } } } })),
-      response: { [status]: response },
+      response: { [status]: streams === undefined ? response : { content: contentOf(streams) } },
     },
     async handler(request, reply) {
       const { login } = request
       if (login === null) throw new TypeError('a route without a login')
+      const query = ofOwnTenant(route, login, request.query as Record<string, unknown>)
       const by = { actor: `admin:${login.name}`, makesTenants: false }
       const client = await pool.connect()
       let fault: Error | undefined
       try {
-        const { params, query, body } = request
+        const { params, body } = request
         const answer = await handle({
           params: params as never,
           query: query as never,
@@ -220,7 +226,9 @@ function addRoute(
           client,
           limits,
           replayer,
+          exports,
         })
+        if (answer instanceof Streamed) return await reply.type(answer.contentType).send(answer.body)
         return await reply.code(status).send(answer)
       } catch (error) {
         // What Postgres or the network did may have left the connection in the middle of something.
@@ -231,6 +239,24 @@ function addRoute(
       }
     },
   })
+}
+
+/** As the description names bodies that no serializer looks at. */
+function contentOf(types: readonly string[]): Record<string, { schema: object }> {
+  return Object.fromEntries(types.map((type) => [type, { schema: { type: 'string' } }]))
+}
+
+/**
+ * What a token of one tenant asks for, with its tenant where it names none.
+ * @throws BridgeError BRIDGE_USAGE for another's, or what is of none
+ */
+function ofOwnTenant({ ofTenant }: AdminRoute, login: Login, query: Record<string, unknown>): Record<string, unknown> {
+  const { tenant } = login
+  if (tenant === undefined) return query
+  if (ofTenant !== true)
+    throw notAllowed(`the token ${login.name} reads what is of the tenant ${tenant}, and this is more`)
+  if ((query.tenant ?? tenant) !== tenant) throw notAllowed(`the token ${login.name} is of the tenant ${tenant} alone`)
+  return { ...query, tenant }
 }
 
 function openapi() {

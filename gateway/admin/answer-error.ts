@@ -35,6 +35,10 @@ export async function answerError(
   const { statusCode } = error
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
     return await sendProblem(reply, adminProblem(codeOf(statusCode), { detail: error.message, id }))
+  if (error instanceof pg.DatabaseError && error.code === '57014') {
+    const detail = 'the database took too long; ask for a shorter range, a wider step or fewer devices'
+    return await sendProblem(reply, adminProblem('too_slow', { detail, id }))
+  }
   if (isAway(error)) {
     log.warn({ err: error, id }, 'the admin API cannot reach the database')
     const detail = 'the database does not answer; come back soon'

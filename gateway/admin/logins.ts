@@ -7,6 +7,8 @@ import { hashOf } from './registry/tokens.ts'
 export interface Login {
   readonly name: string
   readonly role: AdminRole
+  /** Sees this tenant alone; absent: all. */
+  readonly tenant?: string | undefined
 }
 
 /** A token that is in no table: that of the configuration, or of the first start of `up`. */

@@ -7,6 +7,7 @@ export const adminProblems = {
   conflict: { status: 409, title: 'What is there stands against it' },
   too_large: { status: 413, title: 'Too large' },
   unsupported: { status: 415, title: 'Unsupported content type' },
+  too_slow: { status: 503, title: 'It takes too long' },
   database_unavailable: { status: 503, title: 'The database does not answer' },
   event_log_unavailable: { status: 503, title: 'The event log does not answer' },
   internal: { status: 500, title: 'Internal error' },

@@ -1,6 +1,8 @@
+import type { Readable } from 'node:stream'
 import type { Static, TObject, TSchema } from 'typebox'
 import type { Replayer } from '../dead-letters/replayer.ts'
 import type { LimitInspector } from '../rate-limit/limit-inspector.ts'
+import type { Exports } from './exports.ts'
 import type { Login } from './logins.ts'
 import type { AdminRole } from './registry/admin-tokens.ts'
 import type { Change, Client } from './registry/change.ts'
@@ -16,6 +18,7 @@ export interface AdminRequest<Params, Query, Body> {
   readonly client: Client
   /** The limits of the gateway in this process. */
   readonly limits: LimitInspector | undefined
+  readonly exports: Exports
   /** Sends dead letters down the path of this gateway; undefined where the API runs without one. */
   readonly replayer: Replayer | undefined
 }
@@ -34,8 +37,23 @@ export interface AdminRoute {
   /** Absent: JSON. */
   readonly consumes?: string | undefined
   readonly status: 200 | 201
+  /** Its `tenant` (in the query) decides whose it shows, so tokens of one tenant may use it. */
+  readonly ofTenant?: boolean | undefined
   readonly response: TSchema
+  /** Content types of an answer that is a stream. */
+  readonly streams?: readonly string[] | undefined
   readonly handle: (request: AdminRequest<never, never, never>) => Promise<unknown>
+}
+
+/** What a handler gives whose answer is no JSON. */
+export class Streamed {
+  readonly contentType: string
+  readonly body: Readable
+
+  constructor(contentType: string, body: Readable) {
+    this.contentType = contentType
+    this.body = body
+  }
 }
 
 type Known<Schema> = Schema extends TSchema ? Static<Schema> : undefined

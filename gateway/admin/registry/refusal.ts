@@ -1,7 +1,7 @@
 import { BridgeError } from '#platform/errors.ts'
 
 /** Why a change of the registry was refused; the admin API makes a status of it, the command line ends with 2. */
-export type RefusalReason = 'invalid' | 'not_found' | 'conflict'
+export type RefusalReason = 'invalid' | 'not_found' | 'conflict' | 'not_allowed'
 
 function refusal(reason: RefusalReason, message: string, cause?: unknown): BridgeError {
   return new BridgeError('BRIDGE_USAGE', message, { cause, details: { refusal: reason } })
@@ -13,6 +13,9 @@ export const invalid = (message: string, cause?: unknown): BridgeError => refusa
 export const missing = (message: string): BridgeError => refusal('not_found', message)
 /** What is there stands against it. */
 export const conflict = (message: string, cause?: unknown): BridgeError => refusal('conflict', message, cause)
+
+/** Who asks may not. */
+export const notAllowed = (message: string): BridgeError => refusal('not_allowed', message)
 
 /** The reason of one of ours; undefined for any other error. */
 export function refusalReason(error: unknown): RefusalReason | undefined {

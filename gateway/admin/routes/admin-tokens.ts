@@ -2,7 +2,7 @@ import Type from 'typebox'
 import { addAdminToken, listAdminTokens, revokeAdminToken } from '../registry/admin-tokens.ts'
 import { expiryOf } from '../registry/times.ts'
 import { adminRoute } from '../route.ts'
-import { credentialId, nullable, role, strict, when } from '../schemas.ts'
+import { credentialId, nullable, role, strict, tenantName, when } from '../schemas.ts'
 
 export const adminTokenRoutes = [
   adminRoute({
@@ -12,9 +12,10 @@ export const adminTokenRoutes = [
     tag: 'admin tokens',
     summary: 'Whose token this is',
     status: 200,
-    response: Type.Object({ name: Type.String(), role }),
-    async handle({ login }) {
-      return login
+    ofTenant: true,
+    response: Type.Object({ name: Type.String(), role, tenant: Type.Optional(Type.String()) }),
+    async handle({ login: { name, role, tenant } }) {
+      return { name, role, ...(tenant !== undefined && { tenant }) }
     },
   }),
   adminRoute({
@@ -30,6 +31,7 @@ export const adminTokenRoutes = [
           id: Type.String(),
           name: Type.String(),
           role,
+          tenant: nullable('null: it sees all'),
           live: Type.Boolean(),
           created: Type.String(),
           expires: nullable(),
@@ -47,13 +49,19 @@ export const adminTokenRoutes = [
     role: 'admin',
     tag: 'admin tokens',
     summary: 'Add a token of this API, which is shown this once',
-    body: strict({ name: Type.String({ pattern: '^[A-Za-z0-9_@.-]{1,64}$' }), role, expires: Type.Optional(when) }),
+    body: strict({
+      name: Type.String({ pattern: '^[A-Za-z0-9_@.-]{1,64}$' }),
+      role,
+      expires: Type.Optional(when),
+      tenant: Type.Optional(tenantName),
+    }),
     status: 201,
     response: Type.Object({ id: Type.String(), name: Type.String(), role, token: Type.String() }),
-    async handle({ client, by, body: { name, role, expires } }) {
+    async handle({ client, by, body: { name, role, expires, tenant } }) {
       return await addAdminToken(client, by, {
         name,
         role,
+        tenant,
         ...(expires !== undefined && { expires: expiryOf(expires) }),
       })
     },

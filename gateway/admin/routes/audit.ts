@@ -7,6 +7,7 @@ export const auditRoutes = [
   adminRoute({
     method: 'GET',
     path: '/audit',
+    ofTenant: true,
     role: 'viewer',
     tag: 'audit',
     summary: 'Who changed what, the newest first; `next` is the `before` of the next page, null at the end',

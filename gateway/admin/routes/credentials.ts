@@ -49,6 +49,7 @@ export const credentialRoutes = [
   adminRoute({
     method: 'GET',
     path: '/credentials',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary: 'Credentials of a tenant or device, never their secrets; `next` is the `after` of the next page',

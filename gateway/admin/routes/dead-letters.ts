@@ -53,6 +53,7 @@ export const deadLetterRoutes = [
   adminRoute({
     method: 'GET',
     path: '/dead-letters',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary:
@@ -70,6 +71,7 @@ export const deadLetterRoutes = [
   adminRoute({
     method: 'GET',
     path: '/dead-letters/codes',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary: 'How many dead letters there are of each code, and their bytes',

@@ -31,6 +31,7 @@ export const deviceTypeRoutes = [
   adminRoute({
     method: 'GET',
     path: '/device-types',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary: 'Device types that have rules',
@@ -44,6 +45,7 @@ export const deviceTypeRoutes = [
   adminRoute({
     method: 'GET',
     path: '/device-types/:type',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary: 'A device type with its contract',

@@ -30,6 +30,7 @@ export const deviceRoutes = [
   adminRoute({
     method: 'GET',
     path: '/devices',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary: 'Devices in the order of their ids; `next` is the `after` of the next page, null at the end',
@@ -119,6 +120,7 @@ export const deviceRoutes = [
   adminRoute({
     method: 'GET',
     path: '/devices/:device',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary: 'A device with its credentials',

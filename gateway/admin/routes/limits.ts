@@ -21,6 +21,7 @@ export const limitRoutes = [
   adminRoute({
     method: 'GET',
     path: '/limits',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary: 'Limits of a tenant that are other than the configuration says',
@@ -71,6 +72,7 @@ export const limitRoutes = [
   adminRoute({
     method: 'GET',
     path: '/devices/:device/limits',
+    ofTenant: true,
     role: 'viewer',
     tag,
     summary: 'Which limits hold for a device, where each was set, and what is left of it',

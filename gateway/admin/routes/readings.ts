@@ -1,0 +1,202 @@
+import Type from 'typebox'
+import { contentTypes, type ExportFormat } from '../exports.ts'
+import { deviceStatuses, latestReadings, listReadings, type ReadingFilter } from '../registry/read-telemetry.ts'
+import { maxSteps, readingSeries } from '../registry/reading-series.ts'
+import { invalid } from '../registry/refusal.ts'
+import { durationMs, momentOf } from '../registry/times.ts'
+import { adminRoute, Streamed } from '../route.ts'
+import { deviceId, limit, limitOf, nullable, strict, tenantOfQuery } from '../schemas.ts'
+
+const tag = 'readings'
+const params = strict({ device: deviceId })
+const metricName = Type.String({ minLength: 1, maxLength: 256 })
+const moment = (description: string) => Type.Optional(Type.String({ minLength: 2, maxLength: 40, description }))
+const range = {
+  from: moment('2h ago, or a time such as 2030-01-31T12:00:00Z; a day ago when absent'),
+  to: moment('likewise, exclusive; now when absent'),
+}
+const prefix = Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'of the ids of devices' }))
+const cursor = Type.Optional(
+  Type.String({ pattern: '^[A-Za-z0-9_-]{1,1024}$', description: '`next` of the page before' }),
+)
+const number = Type.Union([Type.Number(), Type.Null()])
+const flag = Type.Union([Type.Boolean(), Type.Null()])
+const reading = {
+  time: Type.String({ description: 'event time, with microseconds' }),
+  unit: nullable(),
+  value: number,
+  text: nullable(),
+  flag,
+  clock: Type.Integer({
+    description: "0 the device's; 1 it gave none; 2 far ahead, so the time is that of the arrival",
+  }),
+  ingestTime: Type.String(),
+}
+
+export const readingRoutes = [
+  adminRoute({
+    method: 'GET',
+    path: '/device-status',
+    role: 'viewer',
+    tag,
+    summary: 'Devices as the view device_status has them, in the order of their ids',
+    ofTenant: true,
+    query: strict({
+      tenant: tenantOfQuery,
+      prefix,
+      silent: Type.Optional(
+        Type.String({ pattern: '^\\d{1,8}[smhdw]$', description: '1h: only those that were not heard for so long' }),
+      ),
+      after: Type.Optional(deviceId),
+      limit,
+    }),
+    status: 200,
+    response: Type.Object({ devices: Type.Array(Type.Record(Type.String(), Type.Unknown())), next: nullable() }),
+    async handle({ client, query: { tenant = 'default', prefix, silent, after, limit } }) {
+      const silentSince = silent === undefined ? undefined : new Date(Date.now() - durationMs(silent, 'silent'))
+      const page = await deviceStatuses(client, { tenant, prefix, silentSince, after, limit: limitOf(limit) })
+      return { devices: [...page.rows], next: page.next }
+    },
+  }),
+  adminRoute({
+    method: 'GET',
+    path: '/latest',
+    role: 'viewer',
+    tag,
+    summary: 'The newest reading of each metric, by device',
+    ofTenant: true,
+    query: strict({
+      tenant: tenantOfQuery,
+      device: Type.Optional(deviceId),
+      prefix,
+      metric: Type.Optional(metricName),
+      after: cursor,
+      limit,
+    }),
+    status: 200,
+    response: Type.Object({
+      latest: Type.Array(Type.Object({ device: Type.String(), metric: Type.String(), ...reading })),
+      next: nullable(),
+    }),
+    async handle({ client, query: { tenant = 'default', limit, ...filter } }) {
+      const { rows, next } = await latestReadings(client, { tenant, ...filter, limit: limitOf(limit) })
+      return { latest: [...rows], next }
+    },
+  }),
+  adminRoute({
+    method: 'GET',
+    path: '/devices/:device/readings',
+    role: 'viewer',
+    tag,
+    summary: 'One metric of a device as it was stored, the oldest first',
+    ofTenant: true,
+    params,
+    query: strict({
+      tenant: tenantOfQuery,
+      metric: metricName,
+      unit: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+      ...range,
+      after: cursor,
+      limit,
+    }),
+    status: 200,
+    response: Type.Object({ readings: Type.Array(Type.Object(reading)), next: nullable() }),
+    async handle({ client, params: { device }, query }) {
+      const { after, limit } = query
+      const { rows, next } = await listReadings(client, filterOf(device, query), { after, limit: limitOf(limit) })
+      return { readings: [...rows], next }
+    },
+  }),
+  adminRoute({
+    method: 'GET',
+    path: '/devices/:device/series',
+    role: 'viewer',
+    tag,
+    summary: `One metric of a device in steps: count, min, max, avg, sum and last of each, from the widest rollup that has them; ${maxSteps} steps at most`,
+    ofTenant: true,
+    params,
+    query: strict({
+      tenant: tenantOfQuery,
+      metric: metricName,
+      unit: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+      ...range,
+      step: Type.String({
+        pattern: '^\\d{1,8}[smhdw]$',
+        description: '10m, 1h, 1d; whole multiples since the epoch, in UTC',
+      }),
+    }),
+    status: 200,
+    response: Type.Object({
+      source: Type.String({ description: 'reading, rollup_10m, rollup_1h' }),
+      series: Type.Array(
+        Type.Object({
+          time: Type.String({ description: 'the first instant of the step' }),
+          unit: nullable(),
+          count: Type.Integer(),
+          min: number,
+          max: number,
+          avg: number,
+          sum: number,
+          last: Type.Unknown({ description: 'a number, text or flag' }),
+        }),
+      ),
+    }),
+    async handle({ client, params: { device }, query }) {
+      const stepMs = durationMs(query.step, 'the step')
+      if (stepMs === 0) throw invalid('a step is longer than nothing')
+      const { rows, source } = await readingSeries(client, filterOf(device, query), stepMs)
+      return { source, series: [...rows] }
+    },
+  }),
+  adminRoute({
+    method: 'GET',
+    path: '/export',
+    role: 'viewer',
+    tag,
+    summary:
+      'Readings as CSV or NDJSON, streamed, in no order that is promised; fleetbridge import reads both. Two at once, 30 min and ten million rows each: past them the answer breaks off',
+    ofTenant: true,
+    query: strict({
+      tenant: tenantOfQuery,
+      device: Type.Optional(deviceId),
+      prefix,
+      metric: Type.Optional(metricName),
+      ...range,
+      format: Type.Optional(Type.Enum(['csv', 'ndjson'], { description: 'csv when absent' })),
+      limit: Type.Optional(
+        Type.String({ pattern: '^[1-9][0-9]{0,8}$', description: 'rows; the answer then ends in order' }),
+      ),
+    }),
+    status: 200,
+    streams: Object.values(contentTypes).map((type) => type.split(';', 1)[0] as string),
+    response: Type.Unknown(),
+    async handle({ exports, query: { tenant = 'default', device, prefix, metric, from, to, format = 'csv', limit } }) {
+      const rows = limit === undefined ? undefined : Number(limit)
+      const filter = { tenant, device, prefix, metric, ...rangeOf({ from, to }), limit: rows }
+      return new Streamed(contentTypes[format as ExportFormat], await exports.open(filter, format as ExportFormat))
+    },
+  }),
+]
+
+interface RangeQuery {
+  readonly from?: string | undefined
+  readonly to?: string | undefined
+}
+
+function rangeOf({ from = '1d', to }: RangeQuery): { from: Date; to: Date } {
+  return {
+    from: momentOf(from, 'the time from when'),
+    to: to === undefined ? new Date() : momentOf(to, 'the time until when'),
+  }
+}
+
+function filterOf(
+  device: string,
+  query: RangeQuery & { readonly tenant?: string; readonly metric: string; readonly unit?: string },
+): ReadingFilter {
+  const { tenant = 'default', metric, unit } = query
+  const range = rangeOf(query)
+  if (range.from >= range.to) throw invalid('the range ends before it begins')
+  if (metric.includes('\0') || unit?.includes('\0')) throw invalid('a name holds no U+0000')
+  return { tenant, device, metric, unit, ...range }
+}
