@@ -20,7 +20,7 @@ it('names metrics and settings that exist', () => {
   expect(named.size).toBeGreaterThan(10)
   for (const name of named) expect(sources.includes(`'${name}'`), name).toBe(true)
   const known = new Set(settings.map(({ env }) => env))
-  for (const [name] of page.matchAll(/\bBRIDGE_(?!SCHEMA_NEWER|OFFSET)[A-Z_]+/g))
+  for (const [name] of page.matchAll(/\bBRIDGE_(?!SCHEMA_NEWER|OFFSET)[A-Z0-9_]+/g))
     expect(known.has(name), name).toBe(true)
 })
 

@@ -81,6 +81,8 @@ CREATE INDEX "ingest_minute_minute_index" ON "ingest_minute" USING btree ("minut
 ALTER TABLE "tenant" ADD CONSTRAINT "tenant_retention_days_check" CHECK ("tenant"."retention_days" between 1 and 99999);--> statement-breakpoint
 -- By hand: PARTITION BY and fillfactor above, and the rest. Ranges of the rollups are made by the worker (worker/store/partitions.ts).
 INSERT INTO "rollup_round" DEFAULT VALUES;--> statement-breakpoint
+-- The first run of the retention is a week from here: until then "rollups rebuild" can make rollups of what was stored before.
+INSERT INTO "upkeep" ("task", "finished_at") VALUES ('retention', now() + interval '6 days');--> statement-breakpoint
 -- Filled and emptied without end: dead marks go soon.
 ALTER TABLE "rollup_dirty" SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_threshold = -1);--> statement-breakpoint
 COMMENT ON TABLE "rollup_10m" IS 'Readings by 10 minutes, computed from reading by the worker';--> statement-breakpoint

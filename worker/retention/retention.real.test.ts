@@ -197,6 +197,8 @@ describe('a worker', () => {
     const store = opened.use(await database.open())
     const finished = () =>
       database.rows(`select finished_at > now() - interval '1 minute' as is_new from upkeep where task = 'retention'`)
+    expect(await finished(), 'a new schema has a week without').toEqual([{ is_new: true }])
+    await database.sql.query('delete from upkeep')
     const daily = { databaseUrl: database.url, kept, log: silentLog, everyMs: 50 }
     opened.use(startDailyRetention(daily))
     opened.use(startDailyRetention(daily))

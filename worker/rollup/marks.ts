@@ -70,8 +70,8 @@ export class RollupMarks {
 
   /** After the commit. */
   keep({ epoch, deviceIds, metricIds, buckets }: NewMarks): void {
-    if (epoch < this.#epoch) return
-    if (epoch > this.#epoch || this.#count + buckets.length > maxRemembered) this.clear()
+    // Also an earlier one: a restored database counts on from there, and would come to the number of old marks again.
+    if (epoch !== this.#epoch || this.#count + buckets.length > maxRemembered) this.clear()
     this.#epoch = epoch
     for (let index = 0; index < buckets.length; index++) {
       const deviceId = deviceIds[index] as number

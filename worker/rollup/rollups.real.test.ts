@@ -130,6 +130,23 @@ describe('a mark', () => {
     await store.close()
   })
 
+  it('is not left out after a database went back and came to the same epoch again', async () => {
+    const store = await database.open({ rollups: seldom })
+    await using keeper = await keeperAlone()
+    const log = new TestLog('restored')
+    const write = (value: number) => log.write(store, eventOf('d', [{ metric: 'a', value, eventTimeUs: hour + value }]))
+    await database.sql.query('update rollup_round set epoch = 7')
+    await write(1)
+    await database.sql.query('truncate rollup_dirty; update rollup_round set epoch = 6')
+    await write(2)
+    expect(await keeper.round()).toBe(true)
+    expect(await database.rows('select epoch from rollup_round')).toEqual([{ epoch: 7 }])
+    await write(4)
+    expect(await keeper.round()).toBe(true)
+    expect(await database.rows('select count, sum from rollup_10m')).toEqual([{ count: 3, sum: 7 }])
+    await store.close()
+  })
+
   it('is made once an epoch for a bucket that fills', async () => {
     const store = await database.open({ rollups: seldom })
     const log = new TestLog('fill')
