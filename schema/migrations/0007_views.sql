@@ -412,7 +412,11 @@ BEGIN
   DELETE FROM public.tenant_reader r USING public.tenant t WHERE t.id = r.tenant_id AND t.name = tenant RETURNING r.role INTO gone;
   IF gone IS NOT NULL THEN
     EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', gone);
-    EXECUTE format('DROP ROLE IF EXISTS %I', gone);
+    BEGIN
+      EXECUTE format('DROP ROLE IF EXISTS %I', gone);
+    EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN
+      RAISE WARNING 'the role % sees nothing here any more, and stays: an administrator made it, or another database has it', gone;
+    END;
   END IF;
   RETURN gone;
 END $$;--> statement-breakpoint
