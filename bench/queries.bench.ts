@@ -1,7 +1,7 @@
 /**
  * What the questions of docs/queries.md take: `node bench/queries.bench.ts` fills a Postgres of its own with READINGS (10,000,000) of DEVICES
  * (10,000) with two metrics each, evenly over the last week, and rollups of them; then asks each question RUNS (21) times of changing devices, as
- * fleetbridge_reader and as a tenant's role. Prints a table, and with PLANS=1 a plan of each. Takes about 6 minutes and 6 GB in the temporary folder.
+ * fleetbridge_reader and as a tenant's role. Prints a table, and with PLANS=1 a plan of each. Takes 6 to 12 minutes and 6 GB in the temporary folder.
  */
 
 import { availableParallelism, cpus } from 'node:os'

@@ -242,6 +242,10 @@ describe('an owner who may not create roles', () => {
     const { rows } = await modest.query(`SELECT has_table_privilege('fleetbridge_reader', 'telemetry', 'SELECT') AS a,
       has_table_privilege('fleetbridge_tenant_acme', 'fleetbridge_tenant_acme.telemetry', 'SELECT') AS b, has_table_privilege('fleetbridge_tenant_acme', 'telemetry', 'SELECT') AS c`)
     expect(rows).toEqual([{ a: true, b: true, c: false }])
+    // The role is not theirs to drop; what it sees is.
+    await modest.query(`SELECT fleetbridge_drop_tenant_reader('acme')`)
+    expect((await modest.query(`SELECT FROM pg_namespace WHERE nspname = 'fleetbridge_tenant_acme'`)).rowCount).toBe(0)
+    expect((await modest.query(`SELECT FROM pg_roles WHERE rolname = 'fleetbridge_tenant_acme'`)).rowCount).toBe(1)
     await modest.end()
     await administrator.end()
   }, 120_000)

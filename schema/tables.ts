@@ -716,4 +716,6 @@ export const ingestHealth = pgView('ingest_health', {
   readings: bigint('readings', { mode: 'number' }).notNull(),
   updatedAt: timestamptz('updated_at').notNull(),
   idleSeconds: doublePrecision('idle_seconds').notNull(),
+  refused: bigint('refused', { mode: 'number' }).notNull(),
+  skipped: bigint('skipped', { mode: 'number' }).notNull(),
 }).existing()

@@ -56,6 +56,10 @@ CREATE OR REPLACE VIEW "device_status" AS
     SELECT count(*) AS metrics, max(l.event_time) AS last_time, max(l.ingest_time) AS last_ingest_time
     FROM "latest" l WHERE l.device_id = d.id
   ) s;--> statement-breakpoint
+CREATE OR REPLACE VIEW "ingest_health" AS
+  SELECT o.stream, o.partition, o.next_offset, o.stored, o.duplicate, o.parked, o.readings, o.updated_at,
+    extract(epoch FROM clock_timestamp() - o.updated_at)::double precision AS idle_seconds, o.refused, o.skipped
+  FROM "ingest_offset" o;--> statement-breakpoint
 CREATE VIEW "dead_letter_summary" AS
   SELECT l.tenant, l.code, l.stage, l.acknowledged, count(*) AS messages, count(*) FILTER (WHERE l.replayed_at IS NULL) AS waiting,
     count(*) FILTER (WHERE l.ingest_time > now() - interval '1 hour') AS last_hour,
@@ -117,7 +121,8 @@ DECLARE
       "stream": "The event log: direct without Kafka, else cluster and topic", "partition": "Partition of the event log",
       "next_offset": "The first offset that is not in the tables yet; a position, no count", "stored": "Messages that became new rows",
       "duplicate": "Messages whose readings were all known", "parked": "Messages that became dead letters", "readings": "New rows of reading",
-      "updated_at": "When the worker last wrote", "idle_seconds": "How long ago that is"},
+      "updated_at": "When the worker last wrote", "idle_seconds": "How long ago that is",
+      "refused": "Dead letters of messages that the sender was refused", "skipped": "Offsets without a record of ours"},
     "dead_letter_summary": {
       "tenant": "As the message named it", "code": "Why it could not become rows", "stage": "Who gave up: decode the gateway, store the worker",
       "acknowledged": "True: the sender was told that we have it; false: it was refused with this code", "messages": "How many are kept",
@@ -412,7 +417,11 @@ BEGIN
   DELETE FROM public.tenant_reader r USING public.tenant t WHERE t.id = r.tenant_id AND t.name = tenant RETURNING r.role INTO gone;
   IF gone IS NOT NULL THEN
     EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', gone);
-    EXECUTE format('DROP ROLE IF EXISTS %I', gone);
+    BEGIN
+      EXECUTE format('DROP ROLE IF EXISTS %I', gone);
+    EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN
+      RAISE WARNING 'the role % sees nothing here any more, and stays: an administrator made it, or another database has it', gone;
+    END;
   END IF;
   RETURN gone;
 END $$;--> statement-breakpoint

@@ -295,7 +295,9 @@ describe('tenants', () => {
 
   it('that never had a device leave nothing behind', async () => {
     await addTenant(client, by, 'typo')
+    const { rows: made } = await client.query(`SELECT fleetbridge_create_tenant_reader('typo') AS role`)
     await removeTenant(client, by, 'typo')
+    expect((await client.query('SELECT FROM pg_roles WHERE rolname = $1', [made[0].role])).rowCount).toBe(0)
     await addTenant(client, by, 'typo')
   })
 })

@@ -76,6 +76,8 @@ export async function removeTenant(client: Client, by: Change, name: string): Pr
         `the tenant ${name} has ${kept} device${kept === 1 ? '' : 's'}. Remove ${kept === 1 ? 'it' : 'them'} first: ` +
           `npx fleetbridge devices remove --tenant ${name} ID… (npx fleetbridge devices list --tenant ${name} names them)`,
       )
+    // Its role of Postgres, if it has one: nobody shall go on reading.
+    await client.query('SELECT fleetbridge_drop_tenant_reader($1)', [name])
     if (all > 0) await client.query('UPDATE tenant SET removed_at = now() WHERE id = $1', [id])
     else await client.query('DELETE FROM tenant WHERE id = $1', [id])
     await writeAudit(client, by, 'tenant.remove', [{ tenant: name, subject: name }])
