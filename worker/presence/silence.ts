@@ -10,10 +10,10 @@ const enrolAtOnce = 1000
 const learnAtOnce = 50
 const lookAtOnce = 2000
 /** Arrivals that are looked at, and how far back. */
-const arrivals = 500
+const arrivals = 200
 const historyDays = 14
 const silentLookSeconds = 5
-const learnAgainSeconds = 3600
+const learnAgainSeconds = 14_400
 const tryAgainSeconds = 600
 
 /** Devices that the registry has got since the last round; all that were left out, when asked for. */
