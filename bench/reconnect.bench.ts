@@ -170,12 +170,14 @@ async function comeBack(withinMs: number): Promise<string> {
 
 async function phase(what: string, run: () => Promise<string | undefined>): Promise<void> {
   latencies = []
+  const cpuBefore = await metric('process_cpu_seconds_total')
   const more = (await run()) ?? ''
+  const cpu = (await metric('process_cpu_seconds_total')) - cpuBefore
   const sorted = latencies.sort((a, b) => a - b)
   const at = (part: number) =>
     (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN).toFixed(1)
   console.info(
-    `${what}: others' answers p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)} ms (${sorted.length} messages)${more}; ${(await memoryMb()).toFixed(0)} MB`,
+    `${what}: others' answers p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)} ms (${sorted.length} messages)${more}; ${cpu.toFixed(2)} s of CPU, ${(await memoryMb()).toFixed(0)} MB`,
   )
 }
 
@@ -208,8 +210,12 @@ async function sleep(ms: number): Promise<undefined> {
 }
 
 async function memoryMb(): Promise<number> {
+  return (await metric('process_resident_memory_bytes')) / 1e6
+}
+
+async function metric(name: string): Promise<number> {
   const metrics = await (await fetch(`http://127.0.0.1:${opsPort}/metrics`)).text()
-  return Number(/^process_resident_memory_bytes (\S+)/m.exec(metrics)?.[1]) / 1e6
+  return Number(new RegExp(`^${name} (\\S+)`, 'm').exec(metrics)?.[1])
 }
 
 function connectPacket(name: string, token: string): Buffer {

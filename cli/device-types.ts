@@ -22,6 +22,7 @@ interface SetFlags extends TenantFlags {
   readonly identity?: 'value' | 'message'
   readonly mode?: ContractMode
   readonly contract?: string
+  readonly silentAfter?: string
 }
 
 export function createDeviceTypesCommand(): Command {
@@ -73,10 +74,22 @@ export function createDeviceTypesCommand(): Command {
       ]),
     )
     .option('--contract <file>', 'its contract, JSON (docs/contracts.md); - is standard input, none takes it away')
+    .option(
+      '--silent-after <seconds>',
+      'how long its devices may be still before they are silent; 0 for ever, learnt: as each used to',
+    )
     .option('--json', 'print an object')
     .addHelpText('after', '\nExample:\n  $ npx fleetbridge device-types set pump --contract pump.json --mode warn')
-    .action(async (type: string, { tenant, identity, mode, contract, json }: SetFlags) => {
-      const change = { tenant, type, identity, mode, ...(contract !== undefined && { contract: contractIn(contract) }) }
+    .action(async (type: string, { tenant, identity, mode, contract, silentAfter, json }: SetFlags) => {
+      const silentAfterSeconds = silentAfter === undefined ? undefined : secondsIn(silentAfter)
+      const change = {
+        tenant,
+        type,
+        identity,
+        mode,
+        silentAfterSeconds,
+        ...(contract !== undefined && { contract: contractIn(contract) }),
+      }
       const row = await withRegistry((client) => setDeviceType(client, byUser, change))
       if (json) await printJson(row)
       else await print(`${type}: identity ${row.identity}, contract ${row.mode}, ${row.devices} devices`)
@@ -102,6 +115,12 @@ export function createDeviceTypesCommand(): Command {
       await (json ? printJson({ changed }) : print(`${changed} device${changed === 1 ? '' : 's'}`))
     })
   return types
+}
+
+function secondsIn(text: string): number | null {
+  if (text === 'learnt') return null
+  if (/^\d{1,9}$/.test(text)) return Number(text)
+  throw new BridgeError('BRIDGE_USAGE', '--silent-after is a number of seconds, 0 for ever, or learnt')
 }
 
 function withTenant(command: Command): Command {

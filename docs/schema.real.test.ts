@@ -30,6 +30,8 @@ beforeAll(async () => {
     create table recent_message_all partition of recent_message for values from (minvalue) to (maxvalue);
     insert into recent_message (device_id, stored_day, message_key, ingest_time)
       values (1, current_date, encode(substring(sha256('m-17') for 16), 'hex')::uuid, now());
+    insert into device_event (device_id, time, id, kind)
+      select id, now(), gen_random_uuid(), 'lost' from device where external_id = 'pump-1';
     insert into dead_letter (id, tenant, device, source, stage, code, message, acknowledged, ingest_time, payload)
       values (gen_random_uuid(), 'default', 'pump-1', 'mqtt', 'decode', 'malformed', 'not JSON', false, now(), '{')`)
 })

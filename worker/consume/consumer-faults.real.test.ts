@@ -87,7 +87,7 @@ it('waits for a Postgres that is down for longer than the session, and keeps its
     await postgres.kill()
     await until('it says so', () => worker.state().failingMs > 0)
     await sleep(9000)
-    expect(worker.state().partitions).toBe(7)
+    expect(worker.state().partitions).toBe(10)
     await postgres.restart()
   })
 }, 120_000)

@@ -225,12 +225,12 @@ it('shares the partitions with a second worker that comes and goes while records
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
   })()
-  await until('the first has all', () => first.state().partitions === 7)
+  await until('the first has all', () => first.state().partitions === 10)
   const second = await bench.worker()
-  await until('both have some', () => first.state().partitions < 7 && second.state().partitions > 0)
+  await until('both have some', () => first.state().partitions < 10 && second.state().partitions > 0)
   await new Promise((resolve) => setTimeout(resolve, 1000))
   await second.close()
-  await until('the first has all again', () => first.state().partitions === 7)
+  await until('the first has all again', () => first.state().partitions === 10)
   flowing = false
   await flow
   await until('every row', async () => (await bench.values()).length === number)
@@ -322,7 +322,7 @@ it('replaces a client that has gone quiet while records lie unread', async () =>
   await until('20 rows', async () => (await bench.values()).length === 20)
   expect(made).toHaveLength(2)
   expect(await metrics.registry.metrics()).toContain('fleetbridge_consumer_restarts_total{reason="quiet"} 1')
-  expect(worker.state()).toMatchObject({ joined: true, partitions: 7 })
+  expect(worker.state()).toMatchObject({ joined: true, partitions: 10 })
 })
 
 it.each(['while no worker runs', 'under a running worker'])(

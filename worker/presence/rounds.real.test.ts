@@ -129,6 +129,10 @@ it('learns how long a device may be still, and says when it is silent and when i
   expect(await database.rows(`select device from device_status where silent_since is not null`)).toEqual([
     { device: 'said' },
   ])
+  await database.rows(`update device set attributes = '{"silentAfterSeconds": 0}' where external_id = 'said'`)
+  await database.rows(`update device_watch set learn_at = now()`)
+  await eventually(() => database.rows(`select device from device_status where silent_since is not null`), [])
+  expect(await events(database, ['back']), 'that is no return').toHaveLength(1)
   expect(await metrics.registry.metrics()).toMatch(/fleetbridge_tenant_silent_devices\{tenant="default"\} \d/)
 })
 

@@ -10,10 +10,10 @@ const enrolAtOnce = 1000
 const learnAtOnce = 50
 const lookAtOnce = 2000
 /** Arrivals that are looked at, and how far back. */
-const arrivals = 500
+const arrivals = 200
 const historyDays = 14
 const silentLookSeconds = 5
-const learnAgainSeconds = 3600
+const learnAgainSeconds = 14_400
 const tryAgainSeconds = 600
 
 /** Devices that the registry has got since the last round; all that were left out, when asked for. */
@@ -42,7 +42,7 @@ export async function learn(client: pg.ClientBase, bounds: SilenceBounds): Promi
   const { rows } = await client.query<Due>({
     name: 'learn-silence',
     text: `with due as (
-        select device_id from device_watch where learn_at < clock_timestamp() and silent_since is null
+        select device_id from device_watch where learn_at < clock_timestamp()
         order by learn_at limit $1 for update skip locked
       )
       select due.device_id as id,
@@ -65,10 +65,15 @@ export async function learn(client: pg.ClientBase, bounds: SilenceBounds): Promi
   const learnt = rows.map((due) => ({ id: due.id, ...judge(due, bounds) }))
   // With some hazard, so that devices that were added together are not learnt together for ever.
   await client.query(
-    `update device_watch w set silent_after_seconds = k.seconds, origin = k.origin,
-       look_at = case when w.silent_after_seconds is distinct from k.seconds then clock_timestamp() else w.look_at end,
+    `update device_watch w set silent_after_seconds = case when k.keeps then w.silent_after_seconds else k.seconds end,
+       origin = case when k.keeps then w.origin else k.origin end,
+       look_at = case when not k.keeps and w.silent_after_seconds is distinct from k.seconds then clock_timestamp() else w.look_at end,
        learn_at = clock_timestamp() + make_interval(secs => (0.5 + random()) * case when k.origin is null then $4::float8 else $5::float8 end)
-     from unnest($1::int4[], $2::float8[], $3::text[]) as k(id, seconds, origin) where w.device_id = k.id`,
+     from (
+       -- One that has been silent for so long that its history is gone stays so.
+       select n.*, n.origin is null and o.silent_since is not null as keeps
+       from unnest($1::int4[], $2::float8[], $3::text[]) as n(id, seconds, origin) join device_watch o on o.device_id = n.id
+     ) k where w.device_id = k.id`,
     [
       learnt.map(({ id }) => id),
       learnt.map(({ seconds }) => seconds),

@@ -11,6 +11,8 @@ export interface TypeRow {
   /** Its devices that are not removed. */
   readonly devices: number
   readonly contract: ContractDocument | null
+  /** How long its devices may be still before they are silent; null: learnt for each; 0: for ever. */
+  readonly silentAfterSeconds: number | null
 }
 
 /** What is absent stays as it was; a new type begins with identity value, mode off and no contract. */
@@ -20,9 +22,10 @@ export interface TypeChange {
   readonly identity?: 'value' | 'message' | undefined
   readonly mode?: ContractMode | undefined
   readonly contract?: unknown
+  readonly silentAfterSeconds?: number | null | undefined
 }
 
-const typeSql = `SELECT y.name AS type, y.identity, y.contract_mode AS mode, y.contract,
+const typeSql = `SELECT y.name AS type, y.identity, y.contract_mode AS mode, y.contract, y.silent_after_seconds AS "silentAfterSeconds",
     (SELECT count(*)::int FROM device d WHERE d.tenant_id = y.tenant_id AND d.type = y.name AND d.status <> 'removed') AS devices
   FROM device_type y JOIN tenant t ON t.id = y.tenant_id WHERE t.name = $1`
 
@@ -41,27 +44,51 @@ export async function showDeviceType(client: Client, tenant: string, type: strin
 
 /** @throws BridgeError BRIDGE_USAGE when the contract is none, or the mode needs one */
 export async function setDeviceType(client: Client, by: Change, change: TypeChange): Promise<TypeRow> {
-  const { tenant, type, identity, mode, contract } = change
+  const { tenant, type, identity, mode, contract, silentAfterSeconds } = change
   checkTypeName(type)
   const fault = contract === undefined || contract === null ? undefined : faultOfContract(contract)
   if (fault !== undefined) throw invalid(`the contract is none: ${fault}`)
   return await inTransaction(client, async () => {
     const tenantId = await tenantNumber(client, by, tenant)
     await client.query(
-      `INSERT INTO device_type (tenant_id, name, identity, contract_mode, contract)
-       VALUES ($1, $2, coalesce($3, 'value'), coalesce($4, 'off'), $5::jsonb)
+      `INSERT INTO device_type (tenant_id, name, identity, contract_mode, contract, silent_after_seconds)
+       VALUES ($1, $2, coalesce($3, 'value'), coalesce($4, 'off'), $5::jsonb, $7::integer)
        ON CONFLICT (tenant_id, name) DO UPDATE SET identity = coalesce($3, device_type.identity),
          contract_mode = coalesce($4, device_type.contract_mode),
-         contract = CASE WHEN $6 THEN $5::jsonb ELSE device_type.contract END`,
-      [tenantId, type, identity ?? null, mode ?? null, jsonOf(contract), contract !== undefined],
+         contract = CASE WHEN $6 THEN $5::jsonb ELSE device_type.contract END,
+         silent_after_seconds = CASE WHEN $8 THEN $7::integer ELSE device_type.silent_after_seconds END`,
+      [
+        tenantId,
+        type,
+        identity ?? null,
+        mode ?? null,
+        jsonOf(contract),
+        contract !== undefined,
+        silentAfterSeconds ?? null,
+        silentAfterSeconds !== undefined,
+      ],
     )
     const row = await showDeviceType(client, tenant, type)
     if (row.mode !== 'off' && row.contract === null)
       throw invalid(`the mode ${row.mode} needs a contract: npx fleetbridge device-types set ${type} --contract FILE`)
-    const details = { identity, mode, ...(contract !== undefined && { metrics: metricsOf(row.contract) }) }
+    if (silentAfterSeconds !== undefined) await learnAgain(client, tenantId, type)
+    const details = {
+      identity,
+      mode,
+      silentAfterSeconds,
+      ...(contract !== undefined && { metrics: metricsOf(row.contract) }),
+    }
     await writeAudit(client, by, 'device-type.set', [{ tenant, subject: type, details }])
     return row
   })
+}
+
+/** The worker looks at its devices anew, soon. */
+async function learnAgain(client: Client, tenantId: number, type: string): Promise<void> {
+  await client.query(
+    `UPDATE device_watch w SET learn_at = clock_timestamp() FROM device d WHERE d.id = w.device_id AND d.tenant_id = $1 AND d.type = $2`,
+    [tenantId, type],
+  )
 }
 
 /** Its devices keep the name of their type. @throws BridgeError BRIDGE_USAGE when it is not there */

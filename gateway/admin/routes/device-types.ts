@@ -16,6 +16,9 @@ const ofTenant = strict({ tenant: tenantOfQuery })
 const contract = Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Null()], {
   description: 'docs/contracts.md',
 })
+const silentAfterSeconds = Type.Union([Type.Integer({ minimum: 0, maximum: 2_000_000_000 }), Type.Null()], {
+  description: 'how long its devices may be still before they are silent; null: learnt for each; 0: for ever',
+})
 const row = Type.Object({
   type: Type.String(),
   identity: Type.String({
@@ -24,6 +27,7 @@ const row = Type.Object({
   mode: Type.String({ description: 'off, warn, park' }),
   devices: Type.Integer(),
   contract,
+  silentAfterSeconds,
 })
 const shown = ({ contract, ...type }: TypeRow) => ({ ...type, contract: contract as Record<string, unknown> | null })
 
@@ -69,6 +73,7 @@ export const deviceTypeRoutes = [
       identity: Type.Optional(Type.Enum(['value', 'message'])),
       mode: Type.Optional(Type.Enum(['off', 'warn', 'park'])),
       contract: Type.Optional(contract),
+      silentAfterSeconds: Type.Optional(silentAfterSeconds),
     }),
     status: 200,
     response: row,
