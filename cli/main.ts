@@ -14,6 +14,7 @@ import { createGatewayCommand } from './gateway.ts'
 import { createImportCommand } from './import.ts'
 import { createInitCommand } from './init.ts'
 import { createLimitsCommand } from './limits.ts'
+import { createRedecodeCommand } from './redecode.ts'
 import { createSimulateCommand } from './simulate.ts'
 import { createSqlCommand } from './sql.ts'
 import { createStatusCommand } from './status.ts'
@@ -49,6 +50,7 @@ for (const command of [
   createImportCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
+  createRedecodeCommand(),
   createDeviceTypesCommand(),
   createSimulateCommand().addHelpText(
     'after',
