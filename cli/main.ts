@@ -15,7 +15,8 @@ import { createGatewayCommand } from './gateway.ts'
 import { createImportCommand } from './import.ts'
 import { createInitCommand } from './init.ts'
 import { createLimitsCommand } from './limits.ts'
-import { createRedecodeCommand } from './redecode.ts'
+import { createRetentionCommand } from './retention.ts'
+import { createRollupsCommand } from './rollups.ts'
 import { createSimulateCommand } from './simulate.ts'
 import { createSqlCommand } from './sql.ts'
 import { createStatusCommand } from './status.ts'
@@ -48,11 +49,12 @@ for (const command of [
   createAdminTokensCommand(),
   createLimitsCommand(),
   createDeadLettersCommand(),
+  createRollupsCommand(),
+  createRetentionCommand(),
   createImportCommand(),
   createExportCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
-  createRedecodeCommand(),
   createDeviceTypesCommand(),
   createSimulateCommand().addHelpText(
     'after',

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { addTenant, listTenants, removeTenant } from '#gateway/admin/registry/tenants.ts'
+import { addTenant, listTenants, removeTenant, setTenantRetention } from '#gateway/admin/registry/tenants.ts'
 import { print, printJson, table } from './output.ts'
 import { byUser } from './registry.ts'
 import { withRegistry } from './with-registry.ts'
@@ -31,10 +31,35 @@ export function createTenantsCommand(): Command {
       if (json) return await printJson(rows)
       await print(
         table(
-          ['tenant', 'devices', 'created'],
-          rows.map(({ tenant, devices, created }) => [tenant, devices, created]),
+          ['tenant', 'devices', 'created', 'readings kept'],
+          rows.map(({ tenant, devices, created, retentionDays }) => [
+            tenant,
+            devices,
+            created,
+            retentionDays === null ? null : `${retentionDays}d`,
+          ]),
         ),
       )
+    })
+  tenants
+    .command('set')
+    .description('set how long readings of a tenant are kept, where that is less than BRIDGE_RETENTION_READING')
+    .argument('<name>', 'its name')
+    .requiredOption('--retention <days>', 'whole days such as 30d, or none: as configured')
+    .option('--json', 'print {"tenant","retentionDays"}')
+    .addHelpText(
+      'after',
+      '\nOlder readings are deleted once a day; rollups stay. See first: npx fleetbridge retention run --dry-run\n\nExample:\n  $ npx fleetbridge tenants set acme --retention 30d',
+    )
+    .action(async (tenant: string, { retention, json }: Flags & { readonly retention: string }) => {
+      const retentionDays = await withRegistry((client) => setTenantRetention(client, byUser, tenant, retention))
+      if (json) await printJson({ tenant, retentionDays })
+      else
+        await print(
+          retentionDays === null
+            ? `readings of ${tenant} are kept as configured`
+            : `readings of ${tenant} are kept for ${retentionDays} days`,
+        )
     })
   tenants
     .command('remove')

@@ -22,6 +22,9 @@ beforeAll(async () => {
     insert into metric (tenant_id, name, unit) values (1, 'temperature', 'Cel');
     insert into reading (device_id, metric_id, event_time, ingest_time, value) values (1, 1, now() - interval '1 minute', now(), 90);
     insert into latest (device_id, metric_id, event_time, ingest_time, value) select device_id, metric_id, event_time, now() - interval '2 hours', value from reading;
+    create table rollup_1h_all partition of rollup_1h for values from (minvalue) to (maxvalue);
+    insert into rollup_1h (device_id, metric_id, bucket, count, min, max, sum, last_time, last_value)
+      select device_id, metric_id, date_trunc('hour', event_time), 1, value, value, value, event_time, value from reading;
     insert into ingest_offset (stream, partition, next_offset, stored) values ('direct', 0, 1, 1);
     create table recent_message_all partition of recent_message for values from (minvalue) to (maxvalue);
     insert into recent_message (device_id, stored_day, message_key, ingest_time)

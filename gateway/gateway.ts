@@ -26,6 +26,9 @@ import { createWebSocketDoor } from './mqtt/web-socket-door.ts'
 import { createNormalizer } from './normalize/create-normalizer.ts'
 import { Rebirths } from './normalize/rebirths.ts'
 import { createPipeline } from './pipeline.ts'
+import type { DeviceEventWriter } from './presence/device-event-writer.ts'
+import { createKafkaDeviceEvents } from './presence/kafka-device-events.ts'
+import { startPresence } from './presence/presence.ts'
 import { createLimitInspector, type LimitInspector } from './rate-limit/limit-inspector.ts'
 import { type LimitOverrideRow, LimitOverrides } from './rate-limit/limit-overrides.ts'
 import type { LimitPolicy } from './rate-limit/limit-policy.ts'
@@ -45,6 +48,8 @@ export interface GatewayOptions {
     readonly ping: () => Promise<void>
     /** False while the disk is too full to take more. */
     readonly mayTake?: () => boolean
+    /** Makes device events rows; the same ones may come again. */
+    readonly writeDeviceEvents?: DeviceEventWriter['write']
   }
   /** What operators have said about topics and paths; absent: the default order decides alone. */
   readonly routes?: Routes
@@ -126,7 +131,11 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     createNormalizer: (dryRun) =>
       createNormalizer({ ...normalizing, authenticator: dryRun ? { admitDevice: () => 'admitted' } : registry }),
   })
-  const limitBooks = createLimitBooks(tools)
+  const deviceEvents = createDeviceEventWriter(config, options)
+  const presence =
+    deviceEvents &&
+    opened.use(startPresence({ writer: deviceEvents, expirySeconds: config.presence.gatewayExpirySeconds, ...tools }))
+  const limitBooks = createLimitBooks({ ...tools, ...(presence && { events: presence }) })
   opened.defer(() => limitBooks.close())
   const pipeline = createPipeline({
     rateLimiter,
@@ -164,6 +173,7 @@ export async function startGateway(config: Config, options: GatewayOptions): Pro
     await startMqttSource(config.mqtt, {
       ...shared,
       redis: config.redis.url === undefined ? undefined : { url: config.redis.url },
+      presence,
       countRefused: (reason) => accounts.turnedAway('mqtt', reason),
     }),
   )
@@ -253,6 +263,12 @@ function startEventLog({ kafka }: Config, { direct, log, metrics }: GatewayOptio
   if (direct === undefined) throw new TypeError('without Kafka the gateway needs a database to write to')
   const { write, ...checks } = direct
   return startDirectEventLog(write, { log, metrics, ...checks })
+}
+
+function createDeviceEventWriter({ kafka }: Config, { direct, log }: GatewayOptions): DeviceEventWriter | undefined {
+  if (kafka.brokers !== undefined) return createKafkaDeviceEvents(kafka, log)
+  const write = direct?.writeDeviceEvents
+  return write && { write, ...handleOf(() => Promise.resolve()) }
 }
 
 /** `90d` or `forever` in milliseconds; undefined for no end. */

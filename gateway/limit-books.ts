@@ -18,7 +18,7 @@ export interface LimitBooks {
 export interface LimitBooksOptions {
   readonly metrics: Metrics
   readonly log: Log
-  /** Who hears which devices are limited; absent: the log. */
+  /** Who hears which devices are limited, beside the log. */
   readonly events?: DeviceEventSink
 }
 
@@ -38,7 +38,13 @@ export function createLimitBooks({ metrics, log, events }: LimitBooksOptions): L
     'Messages that a limit refused, at once or after a hold',
     refused,
   )
-  const devices = new LimitedDevices(events ?? logSink(log))
+  const toLog = logSink(log)
+  const devices = new LimitedDevices({
+    write(limited) {
+      toLog.write(limited)
+      events?.write(limited)
+    },
+  })
   metrics.totals(
     'fleetbridge_limited_device_events_total',
     'Times that a device was reported as limited: at most once a minute for each',

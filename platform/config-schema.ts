@@ -263,6 +263,70 @@ export const Config = section({
       pattern: '^(forever|[1-9]\\d{0,4}d)$',
       description: 'dead letters older than this are deleted (Nd or forever)',
     }),
+    deviceEvent: Type.String({
+      default: '30d',
+      pattern: '^(forever|[1-9]\\d{0,4}d)$',
+      description: 'device events older than this are deleted (Nd or forever)',
+    }),
+  }),
+  presence: section({
+    gatewayExpirySeconds: Type.Integer({
+      default: 30,
+      minimum: 3,
+      maximum: 3600,
+      description: 'a gateway that gives no sign of life for this long has ended, and its MQTT sessions are lost',
+    }),
+    silence: flag(true, 'false: devices that stop reporting are not looked for'),
+    silentMinSeconds: Type.Integer({
+      default: 300,
+      minimum: 1,
+      description: 'no device whose interval was learnt is silent sooner',
+    }),
+    silentMaxSeconds: Type.Integer({
+      default: 172_800,
+      minimum: 1,
+      description: 'every device whose interval was learnt is silent after this',
+    }),
+    metricTenants: Type.Array(Type.String({ pattern: '^[a-z0-9-]{1,63}$' }), {
+      default: [],
+      maxItems: 100,
+      description: 'tenants that have a series of their own in fleetbridge_tenant_silent_devices',
+    }),
+  }),
+  webhook: section({
+    url: Type.Optional(
+      Type.String({
+        secret: true,
+        minLength: 1,
+        description:
+          'http(s) address that hears of device events (docs/presence.md); the worker calls whatever it names, so it is for operators alone',
+      }),
+    ),
+    secret: Type.Optional(
+      Type.String({ secret: true, minLength: 20, description: 'signs what is sent there (HMAC-SHA256)' }),
+    ),
+    kinds: Type.Array(
+      Type.Union(
+        ['connected', 'disconnected', 'lost', 'silent', 'back', 'limited', 'dead_letters'].map((kind) =>
+          Type.Literal(kind),
+        ),
+      ),
+      {
+        default: ['silent', 'back', 'lost', 'dead_letters'],
+        description: 'what it hears of: connected, disconnected, lost, silent, back, limited, dead_letters',
+      },
+    ),
+    deadLetters: Type.Integer({
+      default: 1000,
+      minimum: 1,
+      description: 'dead letters of one tenant in five minutes that are a flood: kind dead_letters, once an hour',
+    }),
+    maxAgeHours: Type.Integer({
+      default: 72,
+      minimum: 1,
+      maximum: 8760,
+      description: 'what the receiver has not taken for this long is given up',
+    }),
   }),
   deadLetters: section({
     deviceBytes: Type.Integer({

@@ -19,6 +19,8 @@ export interface Metrics {
   ): void
   /** A gauge that is read when it is scraped. */
   gauge(name: string, help: string, read: () => number): void
+  /** A gauge with a label of few values, read when it is scraped. */
+  gauges(name: string, help: string, label: string, read: () => Iterable<readonly [string, number]>): void
   /** A gauge that is always 1; its label says which of several holds when it is scraped. */
   state(name: string, help: string, label: string, read: () => string): void
   /** A histogram cheap enough for the message path: one array element is counted up, and the text is made at the scrape. */
@@ -67,6 +69,18 @@ export function createMetrics(version: string): Metrics {
         registers: [registry],
         collect() {
           this.set(read())
+        },
+      })
+    },
+    gauges(name, help, label, read) {
+      new Gauge({
+        name,
+        help,
+        labelNames: [label],
+        registers: [registry],
+        collect() {
+          this.reset()
+          for (const [value, number] of read()) this.set({ [label]: value }, number)
         },
       })
     },

@@ -24,6 +24,10 @@ export async function migrate(databaseUrl: string, log: Log): Promise<void> {
     // Loaded here alone: loading it takes 130 MB, which a gateway would keep for its life.
     const { drizzle } = await import('drizzle-orm/node-postgres')
     const { migrate: runMigrations } = await import('drizzle-orm/node-postgres/migrator')
+    // A migration says so what it had to leave out, such as a role that this user may not create.
+    client.on('notice', ({ severity, message, hint }) => {
+      if (severity === 'WARNING') log.warn({ hint }, message ?? 'Postgres warns of a migration')
+    })
     await runMigrations(drizzle(client), { migrationsFolder })
     log.info({ migrations: before }, 'database schema brought up to date')
   })

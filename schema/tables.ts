@@ -10,6 +10,7 @@ import {
   foreignKey,
   index,
   integer,
+  interval,
   jsonb,
   pgTable,
   pgView,
@@ -271,7 +272,31 @@ export const rollup10m = pgTable('rollup_10m', rollupColumns(), (table) => [
 /** The same by hours. */
 export const rollup1h = pgTable('rollup_1h', rollupColumns(), (table) => [
   primaryKey({ columns: [table.deviceId, table.metricId, table.bucket] }),
+  // For an hour of the whole fleet. Without more columns, so that an hour that grows is updated in its place.
+  index('rollup_1h_metric_id_bucket_index').on(table.metricId, table.bucket),
 ])
+
+/** An hour of a metric over all devices of its tenant: 10,000 devices have 1.7 million rows a week in rollup_1h, too many for a chart. */
+export const rollupFleet1h = pgTable(
+  'rollup_fleet_1h',
+  {
+    metricId: integer('metric_id').notNull(),
+    bucket: timestamptz('bucket').notNull(),
+    devices: integer('devices').notNull(),
+    count: bigint('count', { mode: 'number' }).notNull(),
+    min: doublePrecision('min'),
+    max: doublePrecision('max'),
+    sum: doublePrecision('sum'),
+  },
+  (table) => [primaryKey({ columns: [table.metricId, table.bucket] })],
+)
+
+/** Hours whose row in rollup_fleet_1h is not that of rollup_1h any more; written by triggers, and an hour may be there often. */
+export const rollupFleetDirty = pgTable('rollup_fleet_dirty', {
+  id: bigint('id', { mode: 'number' }).generatedAlwaysAsIdentity().primaryKey(),
+  metricId: integer('metric_id').notNull(),
+  bucket: timestamptz('bucket').notNull(),
+})
 
 /** Buckets of 10 minutes that have to be computed again, written in the transaction of their rows; never updated, a bucket may be there often. */
 export const rollupDirty = pgTable('rollup_dirty', {
@@ -303,6 +328,14 @@ export const rollupState = pgTable('rollup_state', {
   processedUntil: timestamptz('processed_until'),
   /** Retention took readings before this, so buckets before it are never computed again. */
   readingsFrom: timestamptz('readings_from'),
+})
+
+/** Tenants whose readings are shown to a role of Postgres, by views in a schema of the same name: docs/queries.md. */
+export const tenantReader = pgTable('tenant_reader', {
+  tenantId: integer('tenant_id')
+    .primaryKey()
+    .references(() => tenant.id),
+  role: text('role').notNull().unique(),
 })
 
 /** When work that is done now and then was done last: a run that was missed is made up. */
@@ -478,11 +511,129 @@ export const deviceType = pgTable(
     /** docs/contracts.md; null: none. */
     contract: jsonb('contract'),
     updatedAt: timestamptz('updated_at').notNull().default(sql`clock_timestamp()`),
+    /** How long its devices may be still before they count as silent; null: learnt for each; 0: never. */
+    silentAfterSeconds: integer('silent_after_seconds'),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.name] }),
     check('device_type_identity_check', sql`${table.identity} in ('value', 'message')`),
     check('device_type_contract_mode_check', sql`${table.contractMode} in ('off', 'warn', 'park')`),
+  ],
+)
+
+/**
+ * A connection of an MQTT client, the latest of each client id. Which of two records is the later one is what (epoch, incarnation, ended) says, so
+ * that records may come in any order and more than once.
+ */
+export const session = pgTable(
+  'session',
+  {
+    deviceId: integer('device_id')
+      .notNull()
+      .references(() => device.id, { onDelete: 'cascade' }),
+    /** MQTT client id. */
+    client: text('client').notNull(),
+    /** Rises with each connection of the client id. */
+    epoch: bigint('epoch', { mode: 'number' }).notNull(),
+    /** Of its gateway: see gateway_instance. */
+    incarnation: bigint('incarnation', { mode: 'number' }).notNull(),
+    gateway: text('gateway').notNull(),
+    connectedAt: timestamptz('connected_at').notNull(),
+    /** Null: connected. */
+    endedAt: timestamptz('ended_at'),
+    /** Null: connected; disconnected: it said so, or we ended it; lost: without a word. */
+    ending: text('ending', { enum: ['disconnected', 'lost'] }),
+  },
+  (table) => [
+    primaryKey({ columns: [table.deviceId, table.client] }),
+    index('session_gateway_index').on(table.gateway, table.incarnation).where(sql`${table.endedAt} is null`),
+    index('session_ended_at_index').on(table.endedAt).where(sql`${table.endedAt} is not null`),
+    check('session_ending_check', sql`(${table.endedAt} is null) = (${table.ending} is null)`),
+  ],
+)
+
+/** A gateway process that holds sessions, and when it was last heard. Past the expiry its sessions are lost. */
+export const gatewayInstance = pgTable(
+  'gateway_instance',
+  {
+    /** Host and a random part: one process. */
+    name: text('name').notNull(),
+    /** Rises when the process has to say anew who is connected: what it said under the one before has ended with that. */
+    incarnation: bigint('incarnation', { mode: 'number' }).notNull(),
+    seenAt: timestamptz('seen_at').notNull().default(sql`clock_timestamp()`),
+    endedAt: timestamptz('ended_at'),
+  },
+  (table) => [primaryKey({ columns: [table.name, table.incarnation] })],
+)
+
+/** What happened to devices. A replayed record finds its row by its own id and time. No foreign key, as in `reading`. */
+export const deviceEvent = pgTable(
+  'device_event',
+  {
+    deviceId: integer('device_id').notNull(),
+    time: timestamptz('time').notNull(),
+    id: uuid('id').notNull(),
+    kind: text('kind', { enum: ['connected', 'disconnected', 'lost', 'silent', 'back', 'limited'] }).notNull(),
+    /** Of the session, for connected, disconnected and lost. */
+    epoch: bigint('epoch', { mode: 'number' }),
+    details: jsonb('details').notNull().default({}),
+  },
+  (table) => [
+    primaryKey({ columns: [table.deviceId, table.time, table.id] }),
+    index('device_event_time_index').on(table.time),
+    check(
+      'device_event_kind_check',
+      sql`${table.kind} in ('connected', 'disconnected', 'lost', 'silent', 'back', 'limited')`,
+    ),
+  ],
+)
+
+/** When a device counts as silent. A device without readings has no row. */
+export const deviceWatch = pgTable(
+  'device_watch',
+  {
+    deviceId: integer('device_id')
+      .primaryKey()
+      .references(() => device.id, { onDelete: 'cascade' }),
+    /** How long it may be still; null: not known yet, or not watched. */
+    silentAfterSeconds: doublePrecision('silent_after_seconds'),
+    /** Whether that was said (attribute, type) or learnt from its own history. */
+    origin: text('origin', { enum: ['device', 'type', 'learnt'] }),
+    /** Arrival of its newest reading, as of the last look. */
+    lastSeen: timestamptz('last_seen'),
+    /** Since when it is silent; null: it is not. */
+    silentSince: timestamptz('silent_since'),
+    lookAt: timestamptz('look_at').notNull().default(sql`clock_timestamp()`),
+    learnAt: timestamptz('learn_at').notNull().default(sql`clock_timestamp()`),
+  },
+  (table) => [
+    index('device_watch_look_at_index').on(table.lookAt),
+    index('device_watch_learn_at_index').on(table.learnAt),
+    index('device_watch_silent_index').on(table.deviceId).where(sql`${table.silentSince} is not null`),
+  ],
+)
+
+/** What the webhook is told: in the order of id for each subject, until it was taken. */
+export const webhookDelivery = pgTable(
+  'webhook_delivery',
+  {
+    id: bigint('id', { mode: 'number' }).generatedAlwaysAsIdentity().primaryKey(),
+    /** The receiver drops copies by it. */
+    eventId: uuid('event_id').notNull().unique(),
+    /** Whose order it keeps: `tenant/device`, or the tenant. */
+    subject: text('subject').notNull(),
+    body: jsonb('body').notNull(),
+    createdAt: timestamptz('created_at').notNull().default(sql`clock_timestamp()`),
+    attempts: integer('attempts').notNull().default(0),
+    nextAt: timestamptz('next_at').notNull().default(sql`clock_timestamp()`),
+    /** When the receiver took it, or it was given up. */
+    doneAt: timestamptz('done_at'),
+    /** taken; expired: it was never taken. */
+    outcome: text('outcome', { enum: ['taken', 'expired'] }),
+  },
+  (table) => [
+    index('webhook_delivery_waiting_index').on(table.subject, table.id).where(sql`${table.doneAt} is null`),
+    index('webhook_delivery_done_at_index').on(table.doneAt).where(sql`${table.doneAt} is not null`),
   ],
 )
 
@@ -502,6 +653,51 @@ const telemetryColumns = () => ({
 export const telemetry = pgView('telemetry', telemetryColumns()).existing()
 export const telemetryLatest = pgView('telemetry_latest', telemetryColumns()).existing()
 
+const rollupViewColumns = () => ({
+  tenant: text('tenant').notNull(),
+  device: text('device').notNull(),
+  metric: text('metric').notNull(),
+  unit: text('unit'),
+  time: timestamptz('time').notNull(),
+  count: integer('count').notNull(),
+  avg: doublePrecision('avg'),
+  min: doublePrecision('min'),
+  max: doublePrecision('max'),
+  last: doublePrecision('last'),
+  lastText: text('last_text'),
+  lastFlag: boolean('last_flag'),
+  lastTime: timestamptz('last_time').notNull(),
+})
+
+export const telemetry10m = pgView('telemetry_10m', rollupViewColumns()).existing()
+export const telemetry1h = pgView('telemetry_1h', rollupViewColumns()).existing()
+
+export const telemetryFleet1h = pgView('telemetry_fleet_1h', {
+  tenant: text('tenant').notNull(),
+  metric: text('metric').notNull(),
+  unit: text('unit'),
+  time: timestamptz('time').notNull(),
+  devices: integer('devices').notNull(),
+  count: bigint('count', { mode: 'number' }).notNull(),
+  avg: doublePrecision('avg'),
+  min: doublePrecision('min'),
+  max: doublePrecision('max'),
+}).existing()
+
+export const deadLetterSummary = pgView('dead_letter_summary', {
+  tenant: text('tenant').notNull(),
+  code: text('code').notNull(),
+  stage: text('stage').notNull(),
+  acknowledged: boolean('acknowledged').notNull(),
+  messages: bigint('messages', { mode: 'number' }).notNull(),
+  waiting: bigint('waiting', { mode: 'number' }).notNull(),
+  lastHour: bigint('last_hour', { mode: 'number' }).notNull(),
+  lastDay: bigint('last_day', { mode: 'number' }).notNull(),
+  devices: bigint('devices', { mode: 'number' }).notNull(),
+  firstTime: timestamptz('first_time').notNull(),
+  lastTime: timestamptz('last_time').notNull(),
+}).existing()
+
 export const deviceStatus = pgView('device_status', {
   tenant: text('tenant').notNull(),
   device: text('device').notNull(),
@@ -512,6 +708,28 @@ export const deviceStatus = pgView('device_status', {
   lastTime: timestamptz('last_time'),
   lastIngestTime: timestamptz('last_ingest_time'),
   createdAt: timestamptz('created_at').notNull(),
+  silentFor: interval('silent_for'),
+  firmware: text('firmware'),
+  battery: doublePrecision('battery'),
+  attributes: jsonb('attributes').notNull(),
+  online: boolean('online').notNull(),
+  since: timestamptz('since'),
+  lastSeen: timestamptz('last_seen'),
+  gateway: text('gateway'),
+  silentSince: timestamptz('silent_since'),
+}).existing()
+
+export const deviceEvents = pgView('device_events', {
+  tenant: text('tenant').notNull(),
+  device: text('device').notNull(),
+  time: timestamptz('time').notNull(),
+  kind: text('kind').notNull(),
+  client: text('client'),
+  gateway: text('gateway'),
+  reason: text('reason'),
+  epoch: bigint('epoch', { mode: 'number' }),
+  details: jsonb('details').notNull(),
+  id: uuid('id').notNull(),
 }).existing()
 
 export const ingestHealth = pgView('ingest_health', {

@@ -6,6 +6,7 @@ import type { Log } from '#platform/log.ts'
 import type { Metrics } from '#platform/metrics.ts'
 import { checkSchema } from '#platform/migrate.ts'
 import { startConsumer } from './consume/consumer.ts'
+import { startPresenceRounds, webhookKinds } from './presence/rounds.ts'
 import { type Store, startStore } from './store/store.ts'
 
 export interface Worker extends Handle {
@@ -41,11 +42,14 @@ export async function startWorker(config: Config, { log, metrics }: { log: Log; 
       retention: retention.reading,
       recentMessages: retention.recentMessage,
       deadLetters: retention.deadLetter,
+      isKeeper: true,
+      webhookKinds: webhookKinds(config.webhook),
       rollups: { tenMinutes: retention.rollup10m, hours: retention.rollup1h },
       log,
       metrics,
     }),
   )
+  opened.use(startPresenceRounds({ config, databaseUrl, log, metrics }))
   const consumer = opened.use(startConsumer({ kafka, store, log, metrics }))
   const parts = opened.move()
   let closing = false

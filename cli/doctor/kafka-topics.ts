@@ -39,7 +39,9 @@ async function describe(admin: Admin, names: readonly string[]): Promise<Topic[]
     admin.fetchTopicMetadata({ topics: [...names] }),
     admin.describeConfigs({ includeSynonyms: false, resources }),
   ])
-  return metadata.topics.map(({ name, partitions }) => {
+  // Kafka answers in an order of its own.
+  const topics = metadata.topics.sort((one, other) => names.indexOf(one.name) - names.indexOf(other.name))
+  return topics.map(({ name, partitions }) => {
     const entries = described.resources.find(({ resourceName }) => resourceName === name)?.configEntries ?? []
     return {
       name,

@@ -65,7 +65,7 @@ function leftOver(ranges: readonly Range[]): Finding[] {
         warn(
           `${table} was half detached: nobody writes to it, and it still costs`,
           undefined,
-          sql(`ALTER TABLE reading DETACH PARTITION ${table} FINALIZE`),
+          'npx fleetbridge retention run',
         ),
       ]
     if (!is_default) return []
@@ -81,15 +81,15 @@ function leftOver(ranges: readonly Range[]): Finding[] {
 
 function overdue(ranges: readonly Range[], keptMs: number | undefined, now: number): Finding[] {
   if (keptMs === undefined) return []
-  // A day of grace: what takes ranges away does so once in a while.
+  // A day of grace: the workers do so once a day.
   const old = ranges.filter(({ to_ms }) => to_ms !== null && to_ms < now - keptMs - 86_400_000)
   if (old.length === 0) return []
   const names = old.slice(0, listedAtMost).map(({ table }) => table)
   return [
     warn(
       `${old.length} range(s) are past the retention (BRIDGE_RETENTION_READING): ${names.join(', ')}${old.length > names.length ? ', …' : ''}`,
-      'When nobody needs them, the oldest first:',
-      `${sql(`ALTER TABLE reading DETACH PARTITION ${names[0]} CONCURRENTLY`)} && ${sql(`DROP TABLE ${names[0]}`)}`,
+      'A worker drops them once a day: start one, or see in its log what stops it. By hand, once without --dry-run:',
+      'npx fleetbridge retention run --dry-run',
     ),
   ]
 }

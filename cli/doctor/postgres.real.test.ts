@@ -87,7 +87,7 @@ it('partitions: none yet, not ahead, a default, overdue ones', async () => {
   expect(await seen()).toEqual([
     expect.stringMatching(/^fail: none of the 1 range\(s\) holds today/),
     expect.stringMatching(
-      /^warn: 1 range\(s\) are past the retention .*reading_old \| psql .*DETACH PARTITION reading_old CONCURRENTLY/,
+      /^warn: 1 range\(s\) are past the retention .*reading_old \| npx fleetbridge retention run --dry-run$/,
     ),
   ])
   await client.query('DROP TABLE reading_old')

@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import * as devices from '#gateway/admin/registry/devices.ts'
@@ -45,6 +46,8 @@ export interface ScenarioFlags {
 }
 
 const tenant = 'default'
+/** Gateways hear of new devices a moment later, of very many a little later still. */
+const registryMs = 1000
 const builtIns = fileURLToPath(new URL('../../simulator/scenario/built-in/', import.meta.url))
 
 /** Lets the devices of a scenario live for a time, audits their journal, and reports. */
@@ -219,6 +222,7 @@ async function loginsOf(
         groups.map(({ id }) => id),
       ),
     )
+    await sleep(registryMs)
     return groups.map(({ group, id }, index) => ({ group, id, token: (added[index] as { token: string }).token }))
   }
   const known = readLogins(readFileSync(csv, 'utf8'))

@@ -116,7 +116,7 @@ it('a fleet of every kind ends with a clean audit, a report and a page', async (
 it('the audit says when a row is deleted, doubled, swapped with another, or foreign', async () => {
   expect(await auditNow()).toMatchObject({ code: 0, missing: 0, phantom: 0, doubled: 0 })
   const pick = `SELECT reading.device_id, metric_id, event_time, ordinal FROM reading JOIN metric ON metric.id = metric_id JOIN device ON device.id = reading.device_id
-                WHERE external_id LIKE 'sim-%-plain-1' AND name = 'temperature' ORDER BY event_time LIMIT 2`
+                WHERE external_id LIKE 'sim-%-browser-1' AND name = 'temperature' ORDER BY event_time LIMIT 2`
   const key = '(reading.device_id, reading.metric_id, reading.event_time, reading.ordinal)'
   const same =
     'reading.device_id = r.device_id AND reading.metric_id = r.metric_id AND reading.event_time = r.event_time'

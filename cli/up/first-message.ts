@@ -4,15 +4,20 @@ import { print, table } from '../output.ts'
 
 type StoredSlices = Parameters<NonNullable<Store['onStored']>>[0]
 
-/** Tells of the first message that becomes rows, and of those that were parked before it; then it is silent. */
+/** A device that sends nothing else would fill the terminal. */
+const maxParked = 5
+
+/** Tells of the first message that becomes rows, and of some that were parked before it; then it is silent. */
 export function firstMessageTeller(databaseUrl: string): NonNullable<Store['onStored']> {
   let told = false
+  let parked = 0
   return (slices) => {
     if (told) return
     const nowUs = (performance.timeOrigin + performance.now()) * 1000
     const first = firstRecord(slices)
     if (first === undefined) return
     if ('deadLetter' in first) {
+      if (++parked > maxParked) return
       const { device, code, message } = first.deadLetter
       void print(
         `\nparked: a message of ${JSON.stringify(device)}: ${code}, ${message} (its bytes are in the table dead_letter)`,
@@ -28,10 +33,10 @@ export function firstMessageTeller(databaseUrl: string): NonNullable<Store['onSt
   }
 }
 
-type FirstRecord = StoredSlices[number]['records'][number]
+type FirstRecord = Exclude<StoredSlices[number]['records'][number], { deviceEvent: unknown }>
 
 function firstRecord(slices: StoredSlices): FirstRecord | undefined {
-  for (const { records } of slices) for (const record of records) return record
+  for (const { records } of slices) for (const record of records) if (!('deviceEvent' in record)) return record
   return undefined
 }
 

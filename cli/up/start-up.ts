@@ -1,7 +1,6 @@
 import { resolve } from 'node:path'
 import { startAdminListener } from '#gateway/admin/admin-listener.ts'
-import type { WriteDirect } from '#gateway/event-log/direct-event-log.ts'
-import { type Gateway, startGateway } from '#gateway/gateway.ts'
+import { type Gateway, type GatewayOptions, startGateway } from '#gateway/gateway.ts'
 import { startRoutes } from '#gateway/routes/live-routes.ts'
 import type { Routes } from '#gateway/routes/route-table.ts'
 import { changedSettings, loadConfig } from '#platform/config.ts'
@@ -16,10 +15,13 @@ import { createMetrics, type Metrics } from '#platform/metrics.ts'
 import { migrate } from '#platform/migrate.ts'
 import { startOpsListener } from '#platform/ops-listener.ts'
 import { checkStart } from '#platform/start-checks.ts'
+import { endAllGateways } from '#worker/presence/lost-gateways.ts'
+import { startPresenceRounds, webhookKinds } from '#worker/presence/rounds.ts'
 import { createDirectWriter } from '#worker/store/direct-writer.ts'
 import { startStore } from '#worker/store/store.ts'
 import { startWorker } from '#worker/worker.ts'
 import { devicePorts, deviceUrls, opsPort, reachableHost } from '../addresses.ts'
+import { withDatabase } from '../database.ts'
 import { findInstance, forgetInstance, writeInstance } from '../instance.ts'
 import { print } from '../output.ts'
 import { needPorts } from '../ports.ts'
@@ -33,6 +35,8 @@ import { pasteLines } from './paste-lines.ts'
 import { startBox } from './start-box.ts'
 
 const starting = { ok: false, detail: { starting: true } }
+
+type DirectOptions = NonNullable<GatewayOptions['direct']>
 
 interface Tools {
   readonly config: Config
@@ -142,7 +146,7 @@ async function startDirect(
   { config, log, metrics, parts }: Tools,
   databaseUrl: string,
   onStored: ReturnType<typeof firstMessageTeller>,
-): Promise<{ write: WriteDirect; ping: () => Promise<void> }> {
+): Promise<Pick<DirectOptions, 'write' | 'ping' | 'writeDeviceEvents'>> {
   parts.add('lock on the database', await takeInstanceLock(databaseUrl, 'direct', log))
   const { poolSize } = config.database
   const store = parts.add(
@@ -153,13 +157,21 @@ async function startDirect(
       retention: config.retention.reading,
       recentMessages: config.retention.recentMessage,
       deadLetters: config.retention.deadLetter,
+      isKeeper: true,
+      webhookKinds: webhookKinds(config.webhook),
       rollups: { tenMinutes: config.retention.rollup10m, hours: config.retention.rollup1h },
       log,
       metrics,
     }),
   )
   store.onStored = onStored
-  return { write: await createDirectWriter(store), ping: () => store.ping() }
+  await withDatabase(databaseUrl, endAllGateways) // none but the gateway of this process is alive
+  parts.add('presence', startPresenceRounds({ config, databaseUrl, log, metrics }))
+  return {
+    write: await createDirectWriter(store),
+    ping: () => store.ping(),
+    writeDeviceEvents: (records) => store.writeDeviceEvents(records),
+  }
 }
 
 async function startKafkaSide(

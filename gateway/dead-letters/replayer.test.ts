@@ -107,6 +107,19 @@ describe('a dead letter goes down the path again', () => {
     ])
   })
 
+  it('with the headers that its format needs', async () => {
+    const headers = new Map([
+      ['ce-specversion', '1.0'],
+      ['ce-id', 'e-1'],
+      ['ce-type', 't'],
+      ['ce-source', 'pump-1'],
+    ])
+    const parked = deadLetterOf(outcomeOf(ingress('{"n":1e400}', http({ headers }))))
+    const { replayer, sent } = setUp()
+    await replayer.replay([parkedAs({ ...parked, payload: Buffer.from('{"n":1}') })], false)
+    expect(sent).toMatchObject([{ device: 'pump-1', codec: 'cloudevents', messageKey: expect.stringContaining('e-1') }])
+  })
+
   it('with its own arrival for times that count from there, and for readings without one', async () => {
     const { replayer, sent } = setUp()
     const senml = { contentType: 'application/senml+json' }

@@ -143,6 +143,7 @@ function ingressOf(letter: ParkedLetter, payload: Buffer, principal: Principal):
     fleetItem: context?.fleetItem === true,
     arrayElement: context?.arrayElement === true,
     messageKey: context?.messageKey,
+    headers: context?.headers && new Map(Object.entries(context.headers)),
     replayOf: id,
     acknowledgesParked: true,
     ingestTimeUs,

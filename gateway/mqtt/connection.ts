@@ -1,5 +1,6 @@
 import type { Principal } from '../auth/principal.ts'
 import { Lane } from '../envelope.ts'
+import type { LiveSession } from '../presence/presence.ts'
 import { Admission, type AdmissionHost } from './admission.ts'
 import { type CloseReason, closeReasonOf, stopping, type Withheld } from './answers.ts'
 import type { Link, LinkSink } from './broker.ts'
@@ -90,6 +91,9 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHos
   #stats: TenantStats | undefined
   #link: Link | undefined
   #will: Will | undefined
+  /** Of this connection; its client's goes on with the next one. */
+  #epoch = 0
+  #live: LiveSession | undefined
 
   constructor(front: Front, socket: Wire, peer: Peer) {
     this.#front = front
@@ -228,6 +232,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHos
     this.#framer.maxBytes = maxPacketBytes
     this.#state = 'open'
     this.#front.countConnect('accepted')
+    this.#live = this.#front.presence?.connected(connect.principal, connect.clientId, this.#epoch)
     this.write(
       acceptingConnack(connect, sessionPresent, {
         receiveMaximum: maxInHandMessages,
@@ -372,6 +377,7 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHos
 
   #begin(connect: AcceptedConnect, client: Client, { resumes, prepare }: Joined): void {
     this.#resumes = resumes
+    this.#epoch = client.epoch
     if (resumes) this.#front.wills.cancel(client)
     else this.#front.wills.sayNow(client)
     client.sessionSeconds = connect.sessionSeconds
@@ -456,6 +462,8 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHos
     const wasOpen = this.#state === 'open'
     this.#state = 'closed'
     this.#front.countClosed(reason)
+    if (this.#live !== undefined)
+      this.#front.presence?.ended(this.#live, isLoss(reason) ? 'lost' : 'disconnected', reason)
     this.#admission?.stop()
     this.#front.guests.delete(this)
     this.#framer.stop()
@@ -516,6 +524,11 @@ export class Connection implements FrameSink, IntakeHost, LinkSink, AdmissionHos
     const keepAliveSeconds = this.#connect?.keepAliveSeconds ?? 0
     return keepAliveSeconds === 0 ? Number.POSITIVE_INFINITY : keepAliveSeconds * 1500
   }
+}
+
+/** Whether the client is gone without its word or ours. */
+function isLoss(reason: CloseReason): boolean {
+  return reason === 'lost' || reason === 'keep_alive' || reason === 'slow_reader'
 }
 
 /** A session belongs to what its credential might do then: one with other rights begins anew. */

@@ -11,6 +11,7 @@ import type { Principal } from '../auth/principal.ts'
 import type { CertificateReader } from '../auth/shown-certificate.ts'
 import { Doorkeeper } from '../doorkeeper.ts'
 import type { Pipeline } from '../pipeline-port.ts'
+import type { Presence } from '../presence/presence.ts'
 import { type CloseReason, closeReasons } from './answers.ts'
 import type { Broker } from './broker.ts'
 import type { BrokerMessage } from './broker-message.ts'
@@ -43,6 +44,8 @@ export interface MqttSourceOptions {
   readonly clientCertificateOf?: CertificateReader
   /** What gateways share their sessions and messages by; absent: there are no others. */
   readonly redis?: { readonly url: string; readonly answerMs?: number } | undefined
+  /** Who hears of connections and their ends; absent: nobody. */
+  readonly presence?: Presence | undefined
 }
 
 /** A connection that was let in. */
@@ -88,6 +91,7 @@ export class Front {
   readonly cluster: Cluster | undefined
   /** Set while everybody is let in. */
   readonly open: OpenMode | undefined
+  readonly presence: Presence | undefined
   readonly counters: FrontCounters
   readonly countRefused: (reason: ReasonCode) => void
   /** The PUBLISH that is being read: packets are read one at a time, so one object does for all. */
@@ -106,6 +110,7 @@ export class Front {
     this.loginGuard = options.loginGuard ?? new LoginGuard('none')
     this.door = new Doorkeeper(config)
     this.log = options.log
+    this.presence = options.presence
     this.countRefused = options.countRefused ?? (() => {})
     this.clients = new Clients((client) => {
       broker.forget(client.id)

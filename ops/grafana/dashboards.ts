@@ -58,7 +58,6 @@ export function readDashboards(): readonly Dashboard[] {
  * @throws Error for a variable without a value or a macro that we do not know
  */
 export function expandSql(sql: string, { from, to, interval, variables }: Expansion): string {
-  const seconds = secondsOf(interval)
   const expanded = sql
     .replaceAll(/\$\{(\w+):(sqlstring|raw)\}/g, (_, name: string, format: string) => {
       const value = variables.get(name)
@@ -67,11 +66,15 @@ export function expandSql(sql: string, { from, to, interval, variables }: Expans
       return values.map((text) => (format === 'raw' ? text : `'${text.replaceAll("'", "''")}'`)).join(',')
     })
     .replaceAll('$__interval', interval)
+    .replaceAll('$__timeFrom()', `'${from.toISOString()}'`)
+    .replaceAll('$__timeTo()', `'${to.toISOString()}'`)
+    .replaceAll('$__unixEpochFrom()', String(Math.floor(from.getTime() / 1000)))
+    .replaceAll('$__unixEpochTo()', String(Math.floor(to.getTime() / 1000)))
     .replaceAll(/\$__timeFilter\(([\w.]+)\)/g, `$1 BETWEEN '${from.toISOString()}' AND '${to.toISOString()}'`)
-    .replaceAll(
-      /\$__timeGroupAlias\(([\w.]+),[^)]+\)/g,
-      `floor(extract(epoch from $1)/${seconds})*${seconds} AS "time"`,
-    )
+    .replaceAll(/\$__timeGroupAlias\(([\w.]+),([^)]+)\)/g, (_, column: string, width: string) => {
+      const seconds = secondsOf(width)
+      return `floor(extract(epoch from ${column})/${seconds})*${seconds} AS "time"`
+    })
   if (expanded.includes('$')) throw new Error(`this is left of the query: ${expanded}`)
   return expanded
 }

@@ -1,5 +1,5 @@
 -- Programs since 0001_security run on this.
--- Gateways before it take a token of one tenant for one of all: renew them before such tokens are made.
+-- Gateways before it take an admin token of one tenant for one of all: renew them before you make such tokens.
 CREATE TABLE "raw_message" (
 	"device_id" integer NOT NULL,
 	"ingest_time" timestamp with time zone NOT NULL,

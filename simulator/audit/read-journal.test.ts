@@ -15,7 +15,7 @@ const devices = [{ device: 3, id: 'pump-1', metrics: ['seq', 'temperature'] }]
 const head = [header, ...devices].map((line) => `${JSON.stringify(line)}\n`).join('')
 
 function message(number: number, more: Partial<Message> = {}): Message {
-  const rest = { payload: '', qos: 1, copies: 1, sends: 0, pending: 0, settled: false } as const
+  const rest = { payload: '', qos: 1, delayed: false, copies: 1, sends: 0, pending: 0, settled: false } as const
   return { device: 3, number, dueUs: 0, timeUs: 1000 * number, values: [number, 20.5], ...rest, ...more }
 }
 

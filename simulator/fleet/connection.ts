@@ -41,6 +41,11 @@ export class Connection {
     this.#makeWire = makeWire
   }
 
+  /** False while it is away on purpose. */
+  get wanted(): boolean {
+    return this.#wanted
+  }
+
   get open(): boolean {
     return this.#open
   }
@@ -79,6 +84,8 @@ export class Connection {
   }
 
   enqueue(message: Message): void {
+    // Behind a backlog a message waits for what is older, too.
+    if (!this.#wanted || this.#queue.at(-1)?.delayed === true) message.delayed = true
     this.#queue.push(message)
     if (this.#open) this.#host.wake(this)
   }

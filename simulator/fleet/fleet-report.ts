@@ -18,7 +18,7 @@ export interface FleetReport {
   readonly waiting: number
   /** Refusals, retries and lost connections, by code. */
   readonly errors: Readonly<Record<string, number>>
-  /** From the moment at which a message was due; what waited while its device was away is part of it. */
+  /** From the moment at which a message was due, but for those that their own devices delayed: absences and their backlogs, late ones. */
   readonly ackMs: Percentiles | null
   readonly self: {
     readonly processes: number
@@ -93,7 +93,7 @@ export function fleetReportText(report: FleetReport): string {
   if (ackMs !== null)
     lines.push([
       'acknowledged in',
-      `p50 ${ms(ackMs.p50)}, p90 ${ms(ackMs.p90)}, p99 ${ms(ackMs.p99)}, max ${ms(ackMs.max)}; waits of absent devices included`,
+      `p50 ${ms(ackMs.p50)}, p90 ${ms(ackMs.p90)}, p99 ${ms(ackMs.p99)}, max ${ms(ackMs.max)}, of messages that their devices did not delay`,
     ])
   lines.push([
     'simulator',

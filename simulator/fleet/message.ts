@@ -14,6 +14,8 @@ export interface Message {
   readonly values: readonly Scalar[] | undefined
   readonly payload: string
   readonly qos: 0 | 1 | 2
+  /** Its device was away on purpose, or kept it back: how long it waited says nothing of the other side. */
+  delayed: boolean
   /** Copies that are sent on purpose: what is wanted is one answer for each. */
   copies: number
   /** How often it was handed to the network. */

@@ -195,6 +195,7 @@ class Fleet implements ConnectionHost {
 
   #keepBack(connection: Connection, message: Message, ms: number): void {
     this.#keptBack++
+    message.delayed = true
     this.#after(ms, () => {
       this.#keptBack--
       connection.enqueue(message)
@@ -274,7 +275,7 @@ class Fleet implements ConnectionHost {
     if (answer.kind === 'refused') counts.refused++
     else if (answer.kind === 'parked') counts.parked++
     else if (message.qos === 0 && !this.#isHttp(message)) counts.unanswered++
-    else this.#stats.accepted(this.#nowUs() - message.dueUs)
+    else this.#stats.accepted(message.delayed ? undefined : this.#nowUs() - message.dueUs)
   }
 
   opened(): void {

@@ -52,8 +52,10 @@ export class Stats {
   #errorsBefore = 0
   #errorCount = 0
 
-  accepted(us: number): void {
+  /** @param us from due to acknowledged; undefined for a message whose device itself has delayed it */
+  accepted(us: number | undefined): void {
     this.counts.accepted++
+    if (us === undefined) return
     this.answers.record(us)
     this.#recent.record(us)
   }

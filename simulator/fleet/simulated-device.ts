@@ -104,6 +104,7 @@ export class SimulatedDevice {
         ? malformedPayload(this.#run, number)
         : format.payload({ device: id, token, number, timeUs, metrics, values }),
       qos,
+      delayed: false,
       copies,
       sends: 0,
       pending: 0,

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt from 'mqtt'
@@ -210,3 +210,46 @@ it('the running instance: list, show and replay without naming anything', async 
     { device: 'b-1', value: 1 },
   ])
 })
+
+it('a wrong route is mended while it runs, and what it had parked becomes rows by a replay, once', async () => {
+  await using database = await freshDatabase()
+  const dataDir = mkdtempSync(join(tmpdir(), 'fleetbridge-routes-'))
+  onTestFinished(() => rmSync(dataDir, { recursive: true, force: true }))
+  const config = join(dataDir, 'fleetbridge.yaml')
+  const routeBy = (codec: string) => writeFileSync(config, `routes:\n  - topic: plant/#\n    codec: ${codec}\n`)
+  routeBy('seed') // wrong: the plant speaks line protocol
+  const env = {
+    DATABASE_URL: database.url,
+    BRIDGE_DATA_DIR: dataDir,
+    BRIDGE_CONFIG: config,
+    BRIDGE_MQTT_PORT: String(await freePort()),
+    BRIDGE_HTTP_PORT: '0',
+    BRIDGE_OPS_PORT: '0',
+  }
+  await using up = new BridgeProcess(['up'], env)
+  await up.until('it runs', () => up.output.includes('waiting for the first message'))
+  const password = (await run(['credentials', 'add', '--fleet', '--name', 'plant'], env)).trim()
+  const client = await vi.waitFor(() =>
+    mqtt.connectAsync(`mqtt://127.0.0.1:${env.BRIDGE_MQTT_PORT}`, { username: 'plant', password, reconnectPeriod: 0 }),
+  )
+  for (let n = 1; n <= 200; n++)
+    await client.publishAsync('plant/hall', n % 10 === 0 ? `nonsense ${n}` : `m,device=press-1 n=${n}`, { qos: 1 })
+  await client.endAsync()
+  const replay = async () => JSON.parse(await runAnyway(['dead-letters', 'replay', '--all', '--json'], env))
+  const rows = async () =>
+    JSON.parse(await run(['sql', `SELECT count(*)::int AS n FROM telemetry WHERE metric = 'm.n'`, '--json'], env))[0].n
+  expect(await replay(), 'the route is still wrong').toMatchObject({ letters: 200, stored: 0, parked: 200 })
+
+  routeBy('influx-line')
+  await vi.waitFor(async () => expect((await replay()).stored).toBeGreaterThan(0), { timeout: 20_000, interval: 500 })
+  await vi.waitFor(async () => expect(await rows()).toBe(180))
+  expect(await replay(), 'what cannot be read stays').toMatchObject({ letters: 20, stored: 0, parked: 20 })
+  expect(await rows()).toBe(180)
+})
+
+/** Its output, whatever it ends with: 1 says that something stays parked. */
+async function runAnyway(args: readonly string[], env: NodeJS.ProcessEnv): Promise<string> {
+  const child = new BridgeProcess(args, env)
+  await child.exited
+  return child.output.slice(child.output.search(/^[{[]/m))
+}

@@ -87,6 +87,7 @@ it('docs/http.md: its lines as written are answered as it says', async () => {
     '{"accepted":2',
     '{"accepted":2',
     '{"accepted":2',
+    '{"accepted":1', // by its Idempotency-Key
     '{"accepted":1',
   ])
   expect(stdout).toContain('{"index":1,"status":400,"code":"bad_value"')

@@ -10,6 +10,8 @@ import { Stack } from '#test/stack/stack.ts'
 /** Messages a second, and how long Postgres is away: higher than this when run by hand, `FAULT_RATE=2000 FAULT_AWAY_MS=20000 npm test -- test/fault/kill`. */
 const rate = Number(process.env.FAULT_RATE ?? 500)
 const awayMs = Number(process.env.FAULT_AWAY_MS ?? 8000)
+/** Of the scenario that runs beside it: a fleet of every kind. */
+const devices = Number(process.env.FAULT_DEVICES ?? 60)
 
 let kafka: KafkaServer
 let redis: RedisServer
@@ -66,6 +68,26 @@ async function timed(what: string, step: () => Promise<void>): Promise<void> {
   console.info(`${what}: ${Math.round(performance.now() - started)} ms`)
 }
 
+/** A scenario's fleet meanwhile; resolves with its audit. */
+function scenario(seconds: number): () => Promise<Record<string, number>> {
+  const urls = [`mqtt://127.0.0.1:${stack.mqttPort}`, `http://127.0.0.1:${stack.httpPort}`]
+  const flags = ['--devices', String(devices), '--duration', `${seconds}s`, '--json']
+  const simulate = new BridgeProcess(
+    ['simulate', '--scenario', 'factory', ...flags, ...urls.flatMap((url) => ['--url', url])],
+    stack.env,
+  )
+  return async () => {
+    await simulate.exited
+    const report = JSON.parse(simulate.output.slice(simulate.output.indexOf('{"run"'))) as {
+      seed: number
+      counts: Record<string, number>
+      audit: Record<string, number>
+    }
+    console.info(`scenario: SEED=${report.seed} ${JSON.stringify(report.counts)} ${JSON.stringify(report.audit)}`)
+    return report.audit
+  }
+}
+
 const stored = () =>
   stack.metric(stack.workerOps, 'fleetbridge_stored_messages_total', 'result="stored"').catch(() => 0)
 const storesAgain = async () => {
@@ -76,6 +98,7 @@ const storesAgain = async () => {
 it('kill -9 of worker, gateway and Kafka in turn under load: no acknowledged number missing or doubled', {
   timeout: 180_000,
 }, async () => {
+  const fleet = scenario(38)
   const audit = await underLoad(40, async () => {
     await stack.worker.stop('SIGKILL')
     await timed('worker: killed to storing again', async () => {
@@ -98,6 +121,7 @@ it('kill -9 of worker, gateway and Kafka in turn under load: no acknowledged num
   console.info(`audit: ${JSON.stringify(audit)}`)
   expect(audit).toMatchObject({ missing: 0, doubled: 0 })
   expect(audit.acked).toBeGreaterThan(5000)
+  expect(await fleet()).toMatchObject({ missing: 0, phantom: 0, doubled: 0, reordered: 0 })
 })
 
 it('Redis stopped: ingest goes on and the counter moves', { timeout: 60_000 }, async () => {

@@ -76,7 +76,7 @@ async function underLoad(disturb: (worker: Consumer) => Promise<void>): Promise<
   )
   expect({ ...sums[0] }).toEqual({ stored: String(number), duplicate: '0', parked: '0' })
   await until('the lag is 0', () => worker.state().lag === 0)
-  expect(worker.state()).toMatchObject({ joined: true, partitions: 7, stopped: [], failingMs: 0 })
+  expect(worker.state()).toMatchObject({ joined: true, partitions: 10, stopped: [], failingMs: 0 })
   expect(await metrics.registry.metrics()).toContain('fleetbridge_consumer_restarts_total{reason="quiet"} 0')
 }
 

@@ -107,7 +107,7 @@ it('makes records of all partitions rows, once, with the group committed after t
   expect(await bench.values()).toEqual(upTo(500))
   expect(await bench.counts()).toEqual({ stored: 500, duplicate: 0, parked: 0 })
   await until('the lag is 0', () => worker.state().lag === 0)
-  expect(worker.state()).toMatchObject({ joined: true, stopped: [], partitions: 7 })
+  expect(worker.state()).toMatchObject({ joined: true, stopped: [], partitions: 10 })
   await worker.close()
   const admin = createKafka([brokers], 'test', silentLog).admin()
   await admin.connect()

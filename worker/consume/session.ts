@@ -8,7 +8,7 @@ import type { Log } from '#platform/log.ts'
 import { kafkaTopics, workerGroup } from '#schema/kafka-topics.ts'
 import type { Store } from '../store/store.ts'
 import type { StreamRecord, StreamSlice } from '../store/stream-slice.ts'
-import { decodeSlice } from './decode-slice.ts'
+import { decodeSlice, type PartitionName } from './decode-slice.ts'
 import { Gatherer } from './gatherer.ts'
 import { byTopic, type Position, Positions } from './positions.ts'
 import type { TopicAdmin } from './topic-admin.ts'
@@ -65,6 +65,7 @@ export class Session {
   private readonly second = new SharedTimer(1000)
   private failures = 0
   private newerToldMs = -Infinity
+  private unreadToldMs = -Infinity
 
   constructor(parts: SessionParts) {
     this.parts = parts
@@ -88,7 +89,7 @@ export class Session {
   /** Joins the group, however long Kafka is away. */
   async start(): Promise<void> {
     const { kafka, onCrash } = this.parts
-    const { telemetry, deadLetter } = kafkaTopics(kafka.topicPrefix)
+    const { telemetry, deadLetter, deviceEvent } = kafkaTopics(kafka.topicPrefix)
     const { GROUP_JOIN, FETCH, CRASH } = this.consumer.events
     this.consumer.on(FETCH, () => {
       this.lastSignMs = performance.now()
@@ -99,7 +100,7 @@ export class Session {
     // The listener runs before the first fetch of the new assignment: nothing is read until its offsets are known.
     this.consumer.on(GROUP_JOIN, ({ payload }) => this.onJoin(payload.memberAssignment))
     await this.consumer.connect()
-    await this.consumer.subscribe({ topics: [telemetry, deadLetter], fromBeginning: true })
+    await this.consumer.subscribe({ topics: [telemetry, deadLetter, deviceEvent], fromBeginning: true })
     await this.consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,
@@ -141,14 +142,16 @@ export class Session {
   }
 
   private onJoin(assignment: Record<string, number[]>): void {
-    const { telemetry } = kafkaTopics(this.parts.kafka.topicPrefix)
+    const { telemetry, deviceEvent } = kafkaTopics(this.parts.kafka.topicPrefix)
     const names = Object.entries(assignment).flatMap(([topic, partitions]) =>
-      partitions.map((partition) => ({
-        topic,
-        partition,
-        stream: '',
-        holds: topic === telemetry ? ('telemetry' as const) : ('dead-letters' as const),
-      })),
+      partitions.map(
+        (partition): PartitionName => ({
+          topic,
+          partition,
+          stream: '',
+          holds: topic === telemetry ? 'telemetry' : topic === deviceEvent ? 'device-events' : 'dead-letters',
+        }),
+      ),
     )
     this.lastSignMs = performance.now()
     this.joined = true
@@ -274,7 +277,11 @@ export class Session {
   }
 
   private gather(position: Position, messages: readonly KafkaMessage[]): void {
-    const slice = decodeSlice(position, messages, position.next as number)
+    const slice = decodeSlice(position, messages, position.next as number, (why) => {
+      if (performance.now() < this.unreadToldMs + tellNewerEveryMs) return
+      this.unreadToldMs = performance.now()
+      this.parts.log.warn({ topic: position.topic, why }, 'a device event cannot be read and is left out')
+    })
     this.lastProgressMs = performance.now()
     this.tellNewer(position, slice)
     position.next = slice.nextOffset

@@ -26,8 +26,8 @@ const longChunkMs = 1000
 const shortChunkMs = 250
 /** A round gives way after this; what is left is the next one's. */
 const roundMs = 5000
-/** After a round it rests so many times as long as that took: a tenth of one core, or half of one where it has to catch up. */
-const restAfterRound = 9
+/** Once nothing is left it rests so many times as long as all that took: a tenth of one core. While something is left it takes half of one. */
+const restAfterPass = 9
 const restInBacklog = 1
 /** Values that Postgres cannot compute with, and a statement that took too long: what is wrong with one bucket, and not with the database. */
 const badBucket = /^(22|57014)/
@@ -47,6 +47,8 @@ export function startRollupKeeper({ pool, tools, log, metrics, everyMs = 10_000 
     () => behindSeconds,
   )
   let chunk = chunkAtFirst
+  /** Since marks of earlier epochs were last all done. */
+  let passMs = 0
   let closing = false
   let running: Promise<unknown> = Promise.resolve()
   let failing = false
@@ -94,10 +96,12 @@ export function startRollupKeeper({ pool, tools, log, metrics, everyMs = 10_000 
       let isMore: boolean | undefined = true
       while (isMore && !closing && performance.now() - startedAt < roundMs) isMore = await computeChunk(client)
       const spentMs = performance.now() - startedAt
-      await rest(
-        client,
-        Math.max(isMore === true ? 0 : everyMs, spentMs * (isMore === true ? restInBacklog : restAfterRound)),
-      )
+      passMs += spentMs
+      if (isMore === true) await rest(client, spentMs * restInBacklog)
+      else {
+        await rest(client, Math.max(everyMs, passMs * restAfterPass))
+        passMs = 0
+      }
       counters.seconds.observe(spentMs / 1000)
       broken = false
       return isMore !== undefined
@@ -146,7 +150,7 @@ export function startRollupKeeper({ pool, tools, log, metrics, everyMs = 10_000 
  * Begins the next epoch, unless marks of earlier ones are left: then it is not time for new ones.
  * @returns false when another process is at it
  */
-async function beginEpoch(client: pg.ClientBase, everyMs: number): Promise<boolean> {
+export async function beginEpoch(client: pg.ClientBase, everyMs: number): Promise<boolean> {
   await client.query('begin')
   try {
     const epoch = await sealEpoch(client)

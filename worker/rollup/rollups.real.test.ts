@@ -7,6 +7,7 @@ import { startPartitions } from '../store/partitions.ts'
 import { baseUs, eventOf, randomOf, type StoreDatabase, storeDatabase, TestLog } from '../store/store.fixture.ts'
 import type { Store } from '../store/store.ts'
 import { type RollupKeeper, startRollupKeeper } from './keeper.ts'
+import { rebuildRollups } from './rebuild.ts'
 import { computedRollups, storedRollup } from './rollups.fixture.ts'
 import { openRanges } from './rollups.ts'
 
@@ -180,5 +181,35 @@ it('goes on where it stopped, and takes buckets away whose readings are gone', a
     `insert into rollup_dirty (epoch, device_id, metric_id, bucket) select r.epoch, b.device_id, b.metric_id, b.bucket from rollup_10m b, rollup_round r`,
   )
   expect(await expectEqualToReadings()).toBe(2)
+  await store.close()
+})
+
+it('are rebuilt for a choice of devices and times, while a worker runs', async () => {
+  const store = await database.open({ rollups: often })
+  const log = new TestLog('rebuild')
+  for (const device of ['d1', 'd2'])
+    for (let index = 0; index < 12; index++)
+      await log.write(store, eventOf(device, [{ metric: 'a', value: index, eventTimeUs: hour + index * 10 * minute }]))
+  await database.rolledUp()
+  await database.sql.query('update rollup_10m set sum = -1; update rollup_1h set sum = -1')
+  const wrong = async () =>
+    database.rows(
+      `select external_id as device, count(*)::int as wrong from rollup_10m join device on id = device_id where sum = -1 group by 1`,
+    )
+  const retention = { reading: '90d', rollup10m: '400d', rollup1h: 'forever' }
+  const options = { databaseUrl: database.url, retention, log: silentLog }
+  const some = { tenant: 'default', device: 'd1', fromMs: hour / 1000 + 1, toMs: (hour + 60 * minute) / 1000 }
+  expect(await rebuildRollups({ ...options, ...some })).toBe(6)
+  expect(await wrong()).toEqual([
+    { device: 'd1', wrong: 6 },
+    { device: 'd2', wrong: 12 },
+  ])
+  await expect(rebuildRollups({ ...options, tenant: 'default', device: 'none' })).rejects.toMatchObject({
+    code: 'BRIDGE_USAGE',
+  })
+  const shares: number[] = []
+  expect(await rebuildRollups({ ...options, onProgress: (_, share) => shares.push(share) })).toBe(24)
+  expect(shares.at(-1)).toBe(1)
+  expect(await expectEqualToReadings()).toBe(24)
   await store.close()
 })

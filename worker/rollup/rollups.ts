@@ -7,6 +7,7 @@ import { createPool } from '../store/connect.ts'
 import { type Partitions, startPartitions } from '../store/partitions.ts'
 import { rangeWidth, retentionMs } from '../store/range-width.ts'
 import type { ComputeTools } from './compute.ts'
+import { startFleetHours } from './fleet-hours.ts'
 import { startRollupKeeper } from './keeper.ts'
 
 export interface RollupOptions {
@@ -43,6 +44,7 @@ export async function startRollups({
   const own = createPool({ databaseUrl, poolSize: 1, name: 'fleetbridge rollups', log, onOtherServer: () => {} })
   opened.defer(() => own.end())
   opened.use(startRollupKeeper({ pool: own, tools, log, metrics, everyMs }))
+  opened.use(startFleetHours({ pool: own, log }))
   const resources = opened.move()
   return handleOf(() => resources.disposeAsync())
 }

@@ -108,7 +108,8 @@ function storableJson(context: unknown): string | null {
   return JSON.stringify(context).replace(/\\u0000|\\ud[89a-f][0-9a-f]{2}/gi, '\\ufffd')
 }
 
-function storableTime(us: unknown): number {
+/** As the row of a dead letter has it. */
+export function storableTime(us: unknown): number {
   return Number.isSafeInteger(us) && (us as number) >= 0 && (us as number) < latestUs
     ? (us as number)
     : Date.now() * 1000

@@ -17,6 +17,7 @@ class Model {
     const counts = this.counts.get(partition) ?? { stored: 0, duplicate: 0, parked: 0, readings: 0 }
     this.counts.set(partition, counts)
     for (const record of records) {
+      if ('deviceEvent' in record) continue
       if ('deadLetter' in record) {
         counts.parked++
         continue

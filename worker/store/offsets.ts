@@ -13,6 +13,10 @@ export interface PartitionProgress {
   duplicate: number
   parked: number
   readings: number
+  /** Dead letters of messages that were refused, which count in none of the above. */
+  refused: number
+  /** Records that it brings; other offsets on the way are skipped. */
+  records: number
 }
 
 /** Joins slices of one partition. @returns the partitions, sorted as they are locked, and for each slice its partition */
@@ -22,17 +26,19 @@ export function progressOf(slices: readonly StreamSlice[]): {
 } {
   const byKey = new Map<string, PartitionProgress>()
   const ofSlice: PartitionProgress[] = []
-  for (const { stream, partition, fromOffset, nextOffset } of slices) {
+  for (const { stream, partition, fromOffset, nextOffset, records } of slices) {
     const key = `${partition} ${stream}`
     let progress = byKey.get(key)
     if (progress === undefined) {
-      progress = { stream, partition, fromOffset, nextOffset, stored: 0, duplicate: 0, parked: 0, readings: 0 }
+      const counts = { stored: 0, duplicate: 0, parked: 0, readings: 0, refused: 0, records: 0 }
+      progress = { stream, partition, fromOffset, nextOffset, ...counts }
       byKey.set(key, progress)
     } else if (progress.nextOffset !== fromOffset) {
       throw new TypeError(
         `slices of ${stream}/${partition} do not follow each other: ${progress.nextOffset}, ${fromOffset}`,
       )
     } else progress.nextOffset = nextOffset
+    progress.records += records.length
     ofSlice.push(progress)
   }
   const partitions = [...byKey.values()].sort((a, b) =>
@@ -81,16 +87,22 @@ async function insertOffsets(client: pg.ClientBase, partitions: readonly Partiti
   if (rowCount !== partitions.length) throw fenced(partitions[0] as PartitionProgress, undefined)
 }
 
-/** Moves the locked rows on and adds the counts. */
+/**
+ * Moves the locked rows on and adds the counts. Where a program that does not know `skipped` has moved them meanwhile, or nobody yet, what is not
+ * counted up to here is skipped.
+ */
 export async function moveOffsets(client: pg.ClientBase, partitions: readonly PartitionProgress[]): Promise<void> {
   const numbers = (read: (progress: PartitionProgress) => number) => int8Array(partitions.map(read))
   const { rowCount } = await client.query({
     name: 'move-offsets',
     text: `update ingest_offset o set
         next_offset = k.next_offset, stored = o.stored + k.stored, duplicate = o.duplicate + k.duplicate,
-        parked = o.parked + k.parked, readings = o.readings + k.readings, updated_at = clock_timestamp()
-      from unnest($1::text[], $2::int4[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[])
-        as k(stream, partition, expected, next_offset, stored, duplicate, parked, readings)
+        parked = o.parked + k.parked, readings = o.readings + k.readings, updated_at = clock_timestamp(),
+        refused = o.refused + k.refused, counted_offset = k.next_offset, skipped = k.skipped + case
+          when o.counted_offset = o.next_offset then o.skipped
+          else o.next_offset - o.stored - o.duplicate - o.parked - o.refused end
+      from unnest($1::text[], $2::int4[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[])
+        as k(stream, partition, expected, next_offset, stored, duplicate, parked, readings, refused, skipped)
       where o.stream = k.stream and o.partition = k.partition and o.next_offset = k.expected`,
     values: [
       textArray(partitions.map(({ stream }) => stream)),
@@ -101,6 +113,8 @@ export async function moveOffsets(client: pg.ClientBase, partitions: readonly Pa
       numbers(({ duplicate }) => duplicate),
       numbers(({ parked }) => parked),
       numbers(({ readings }) => readings),
+      numbers(({ refused }) => refused),
+      numbers(({ fromOffset, nextOffset, records }) => nextOffset - fromOffset - records),
     ],
   })
   if (rowCount !== partitions.length) throw fenced(partitions[0] as PartitionProgress, undefined)

@@ -24,6 +24,8 @@ export type RangedTable = 'reading' | 'rollup_10m' | 'rollup_1h'
 export interface Partitions extends Handle {
   /** The partition that holds an instant, as far as we know. */
   at(us: number): Partition | undefined
+  /** All, the oldest first. */
+  all(): readonly Partition[]
   /** Makes the ranges of these instants; waits where that goes faster than the cap. Not inside a transaction of the caller's. */
   make(timesMs: Iterable<number>): Promise<void>
   /** Reads the catalog again, after a sign that it changed. */
@@ -107,7 +109,7 @@ export async function startPartitions({
     clearInterval(timer)
     await chain
   })
-  return { ...handle, at, make, refresh }
+  return { ...handle, at, all: () => known, make, refresh }
 }
 
 function rangesFrom(width: RangeWidth, ms: number, ahead: number): number[] {

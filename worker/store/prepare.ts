@@ -1,3 +1,4 @@
+import type { DeviceEventRecord } from '#schema/device-event.ts'
 import { refusalOf } from './check-event.ts'
 import type { LoggedDeadLetter, Message, ParkedMessage } from './message.ts'
 import { isKeyed } from './message-keys.ts'
@@ -17,6 +18,7 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
   const messages: Message[] = []
   const parked: ParkedMessage[] = []
   const deadLetters: LoggedDeadLetter[] = []
+  const deviceEvents: DeviceEventRecord[] = []
   let newestIngestTimeUs = 0
   let isAnyKeyed = false
   let isAnyRaw = false
@@ -24,6 +26,10 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
     for (const record of (slices[slice] as StreamSlice).records) {
       if ('deadLetter' in record) {
         deadLetters.push({ deadLetter: record.deadLetter, offset: record.offset, slice })
+        continue
+      }
+      if ('deviceEvent' in record) {
+        deviceEvents.push(record.deviceEvent)
         continue
       }
       const message = { event: record.event, offset: record.offset, slice }
@@ -36,7 +42,7 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
       } else parked.push({ ...refusal, source: message })
     }
   }
-  return { messages, parked, deadLetters, partitions, ofSlice, newestIngestTimeUs, isAnyKeyed, isAnyRaw }
+  return { messages, parked, deadLetters, deviceEvents, partitions, ofSlice, newestIngestTimeUs, isAnyKeyed, isAnyRaw }
 }
 
 /** Instants whose partition is not known to exist, one a range would do. */

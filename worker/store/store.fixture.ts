@@ -18,6 +18,7 @@ export interface StoreDatabase extends AsyncDisposable {
     retention?: string
     url?: string
     metrics?: Metrics
+    webhookKinds?: readonly string[]
     rollups?: StoreOptions['rollups']
   }): Promise<Store>
   /** Resolves when everything that is stored by now is in the rollups. */
@@ -38,8 +39,14 @@ export async function storeDatabase(): Promise<StoreDatabase> {
   return {
     url,
     sql,
-    open: ({ retention = '90d', url: through = url, metrics = createMetrics('test'), rollups } = {}) =>
-      startStore({ databaseUrl: through, poolSize: 3, retention, rollups, log: silentLog, metrics }),
+    open: ({
+      retention = '90d',
+      url: through = url,
+      metrics = createMetrics('test'),
+      webhookKinds = [],
+      rollups,
+    } = {}) =>
+      startStore({ databaseUrl: through, poolSize: 3, retention, webhookKinds, rollups, log: silentLog, metrics }),
     async rolledUp() {
       const { rows } = await sql.query('select clock_timestamp()::text as now')
       const isDone = async () =>

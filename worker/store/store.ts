@@ -3,9 +3,12 @@ import { BridgeError } from '#platform/errors.ts'
 import { type Handle, handleOf } from '#platform/handle.ts'
 import type { Log } from '#platform/log.ts'
 import { type Metrics, secondsBounds, sizeBounds } from '#platform/metrics.ts'
+import type { DeviceEventRecord } from '#schema/device-event.ts'
+import { startDailyRetention } from '../retention/daily.ts'
 import { RollupMarks } from '../rollup/marks.ts'
 import { type RollupOptions, startRollups } from '../rollup/rollups.ts'
 import { createPool } from './connect.ts'
+import { writeDeviceEvents } from './device-events.ts'
 import { NameCache } from './names.ts'
 import { readOffsets } from './offsets.ts'
 import { startOldDeadLetters } from './old-dead-letters.ts'
@@ -28,6 +31,10 @@ export interface StoreOptions {
   readonly recentMessages?: string
   /** `90d` or `forever`: how long dead letters are kept. */
   readonly deadLetters?: string
+  /** Whether this process takes away once a day what is past its retention; not when absent. */
+  readonly isKeeper?: boolean
+  /** Of which kinds of device events the webhook hears; absent: there is none. */
+  readonly webhookKinds?: readonly string[]
   /** How long rollups are kept, and how often they are computed. */
   readonly rollups?: Partial<RollupOptions> | undefined
   readonly log: Log
@@ -42,6 +49,8 @@ export interface Store extends Handle {
    *   means that the outcome is unknown (a connection that broke during COMMIT) or that nothing was written; `offsets` tells which
    */
   write(slices: readonly StreamSlice[]): Promise<StoreOutcome>
+  /** Makes device events rows that come by no event log; they may come again. @throws when the outcome is unknown, or nothing was written */
+  writeDeviceEvents(records: readonly DeviceEventRecord[]): Promise<void>
   /** Where each partition goes on; one that was never written is absent. */
   offsets(stream: string, partitions: readonly number[]): Promise<Map<number, number>>
   /** Resolves when the database answers. */
@@ -63,6 +72,8 @@ export async function startStore({
   retention,
   recentMessages = '2d',
   deadLetters = 'forever',
+  isKeeper = false,
+  webhookKinds = [],
   rollups,
   log,
   metrics,
@@ -87,7 +98,11 @@ export async function startStore({
   const rawDays = opened.use(await startRawDays(pool, log))
   opened.use(startOldDeadLetters(pool, retentionMs(deadLetters), log))
   opened.use(await startRollups({ databaseUrl, pool, readings: partitions, rollups, log, metrics }))
-  const tools: TransactionTools = { cache, partitions, marks }
+  if (isKeeper) {
+    const { tenMinutes: rollup10m = 'forever', hours: rollup1h = 'forever' } = rollups ?? {}
+    opened.use(startDailyRetention({ databaseUrl, kept: { reading: retention, rollup10m, rollup1h }, log }))
+  }
+  const tools: TransactionTools = { cache, partitions, marks, deviceEvents: { webhookKinds } }
   let careful = 0
   let inHand = 0
   let idle: (() => void) | undefined
@@ -148,6 +163,25 @@ export async function startStore({
         if (inHand === 0) idle?.()
       }
     },
+    async writeDeviceEvents(records) {
+      for (let attempts = 1; ; attempts++) {
+        const client = await pool.connect()
+        let broken = false
+        try {
+          await client.query('begin')
+          const fresh = await writeDeviceEvents(client, records, tools.deviceEvents)
+          await client.query('commit')
+          counters.deviceEvents.inc(fresh)
+          return
+        } catch (error) {
+          broken = !(await rolledBack(client))
+          if (!isTransient(error) || attempts === maxAttempts) throw error
+        } finally {
+          client.release(broken)
+        }
+        await pause(attempts)
+      }
+    },
     offsets: (stream, numbers) => readOffsets(pool, stream, numbers),
     async ping() {
       await pool.query('select 1')
@@ -195,6 +229,7 @@ function registerMetrics(metrics: Metrics) {
     'From a batch in hand to its commit, with its retries',
     secondsBounds,
   )
+  const deviceEvents = metrics.counter('fleetbridge_device_events_stored_total', 'Rows of device_event from gateways')
   let newestUs = 0
   metrics.gauge(
     'fleetbridge_stored_age_seconds',
@@ -204,7 +239,12 @@ function registerMetrics(metrics: Metrics) {
   return {
     partitions,
     seconds,
-    observe(batch: Prepared, { stored, duplicate, parked, readings: rows }: StoreOutcome): void {
+    deviceEvents,
+    observe(
+      batch: Prepared,
+      { stored, duplicate, parked, readings: rows, deviceEvents: events = 0 }: StoreOutcome,
+    ): void {
+      if (events > 0) deviceEvents.inc(events)
       if (stored > 0) messages.inc({ result: 'stored' }, stored)
       if (duplicate > 0) messages.inc({ result: 'duplicate' }, duplicate)
       if (parked > 0) messages.inc({ result: 'parked' }, parked)

@@ -1,9 +1,11 @@
 import type { DeadLetter } from '#schema/dead-letter.ts'
+import type { DeviceEventRecord } from '#schema/device-event.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 
 export type StreamRecord =
   | { readonly offset: number; readonly event: TelemetryEvent }
   | { readonly offset: number; readonly deadLetter: DeadLetter }
+  | { readonly offset: number; readonly deviceEvent: DeviceEventRecord }
 
 /**
  * Consecutive records of one partition of the event log. Offsets ascend; there may be gaps (compaction, transaction markers).
@@ -26,4 +28,6 @@ export interface StoreOutcome {
   readonly duplicate: number
   readonly parked: number
   readonly readings: number
+  /** New device events; absent when there were none to write. */
+  readonly deviceEvents?: number
 }

@@ -1,9 +1,12 @@
 import type pg from 'pg'
+import type { DeviceEventRecord } from '#schema/device-event.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import { type EpochRead, type RollupMarks, sendMarks } from '../rollup/marks.ts'
-import { type DeadLetterRow, deadLetterOf, insertDeadLetters } from './dead-letters.ts'
+import { type DeadLetterRow, deadLetterOf, insertDeadLetters, storableTime } from './dead-letters.ts'
+import { type DeviceEventTools, writeDeviceEvents } from './device-events.ts'
 import type { LoggedDeadLetter, Message, ParkedMessage, Refusal } from './message.ts'
 import { MessageKeys } from './message-keys.ts'
+import { countRows, MinuteCounts } from './minute-counts.ts'
 import { LearntNames, type NameCache } from './names.ts'
 import { lockOffsets, moveOffsets, type PartitionProgress } from './offsets.ts'
 import type { Partitions } from './partitions.ts'
@@ -21,6 +24,7 @@ export interface Batch {
   /** Parked before the database was asked. */
   readonly parked: readonly ParkedMessage[]
   readonly deadLetters: readonly LoggedDeadLetter[]
+  readonly deviceEvents: readonly DeviceEventRecord[]
   readonly partitions: readonly PartitionProgress[]
   /** The partition of each slice. */
   readonly ofSlice: readonly PartitionProgress[]
@@ -33,6 +37,7 @@ export interface Batch {
 export interface TransactionTools {
   readonly cache: NameCache
   readonly partitions: Partitions
+  readonly deviceEvents: DeviceEventTools
   readonly marks: RollupMarks
 }
 
@@ -80,11 +85,17 @@ export async function runTransaction(
   const learnt = new LearntNames(tools.cache)
   const fate: Fate = { fresh: new Int32Array(batch.messages.length), parked: new Map() }
   const { epoch, plans } = await (careful ? writeCarefully : writeFast)(client, batch, tools, learnt, fate)
-  const outcome = await settle(client, batch, fate)
+  const counts = new MinuteCounts()
+  let outcome = await settle(client, batch, fate, counts)
+  if (batch.deviceEvents.length > 0) {
+    const deviceEvents = await writeDeviceEvents(client, batch.deviceEvents, tools.deviceEvents)
+    outcome = { ...outcome, deviceEvents }
+  }
   const marks = tools.marks.missing(epoch, plans)
   // Sent together: the offsets cannot have moved, since their rows are ours until the end.
-  const [, , committed] = await all([
+  const [, , , committed] = await all([
     sendMarks(client, marks),
+    counts.send(client),
     moveOffsets(client, batch.partitions),
     client.query('commit'),
   ])
@@ -237,26 +248,32 @@ function refusedBy(error: pg.DatabaseError): Refusal {
 }
 
 /** Writes the dead letters of the log and of the store, and counts every message of the batch into its partition. */
-async function settle(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<StoreOutcome> {
+async function settle(client: pg.ClientBase, batch: Batch, fate: Fate, counts: MinuteCounts): Promise<StoreOutcome> {
   for (const progress of batch.partitions) {
     progress.stored = 0
     progress.duplicate = 0
     progress.parked = 0
     progress.readings = 0
+    progress.refused = 0
   }
   for (let index = 0; index < batch.messages.length; index++) {
     if (fate.parked.size > 0 && fate.parked.has(index)) continue
-    const progress = batch.ofSlice[(batch.messages[index] as Message).slice] as PartitionProgress
+    const { event, slice } = batch.messages[index] as Message
+    const progress = batch.ofSlice[slice] as PartitionProgress
+    const minute = counts.at(progress, event.ingestTimeUs)
     const fresh = fate.fresh[index] as number
-    if (fresh === 0) progress.duplicate++
-    else {
+    if (fresh === 0) {
+      progress.duplicate++
+      minute.duplicate++
+    } else {
       progress.stored++
       progress.readings += fresh
+      countRows(minute, event.readings, fresh)
     }
   }
   if (batch.isAnyRaw)
     await keepRaw(client, batch.messages, (index) => (fate.fresh[index] ?? 0) > 0 && !fate.parked.has(index))
-  await settleDeadLetters(client, batch, fate)
+  await settleDeadLetters(client, batch, fate, counts)
   const total = { stored: 0, duplicate: 0, parked: 0, readings: 0 }
   for (const { stored, duplicate, parked, readings } of batch.partitions) {
     total.stored += stored
@@ -267,7 +284,7 @@ async function settle(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<
   return total
 }
 
-async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate): Promise<void> {
+async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate, counts: MinuteCounts): Promise<void> {
   const at = (slice: number) => batch.ofSlice[slice] as PartitionProgress
   const all: ParkedMessage[] = [...batch.parked]
   for (const [index, refusal] of fate.parked) all.push({ ...refusal, source: batch.messages[index] as Message })
@@ -276,6 +293,7 @@ async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate
   const parked = all.filter(({ source: { event, slice } }) => {
     if (event.replayOf === undefined || marked?.has(event.replayOf) !== true) return true
     at(slice).parked++
+    counts.at(at(slice), storableTime(event.ingestTimeUs)).parked++
     return false
   })
   if (batch.deadLetters.length + parked.length === 0) return
@@ -290,10 +308,13 @@ async function settleDeadLetters(client: pg.ClientBase, batch: Batch, fate: Fate
   const fresh = new Set(await insertDeadLetters(client, rows))
   // One that the log holds twice is a duplicate the second time.
   for (const row of rows) {
+    const minute = counts.at(row.progress, storableTime(row.deadLetter.ingestTimeUs))
+    const isNew = fresh.has(row)
+    if (isNew) minute.letters++
     // Refused at the gateway, and counted there: accepted = stored + duplicate + parked holds without it.
-    if (!row.deadLetter.acknowledged) continue
-    if (fresh.has(row)) row.progress.parked++
-    else row.progress.duplicate++
+    const result = row.deadLetter.acknowledged ? (isNew ? 'parked' : 'duplicate') : 'refused'
+    row.progress[result]++
+    minute[result]++
   }
 }
 

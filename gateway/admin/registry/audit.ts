@@ -3,6 +3,7 @@ import type { Change, Client } from './change.ts'
 export type AuditAction =
   | 'tenant.add'
   | 'tenant.remove'
+  | 'tenant.set'
   | 'device.add'
   | 'device.enable'
   | 'device.disable'

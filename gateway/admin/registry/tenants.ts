@@ -8,6 +8,8 @@ export interface TenantRow {
   /** That are not removed. */
   readonly devices: number
   readonly created: string
+  /** Days that its readings are kept, where that is less than the configuration says. */
+  readonly retentionDays: number | null
 }
 
 /** @throws BridgeError BRIDGE_USAGE when it is there, or was */
@@ -26,10 +28,33 @@ export async function addTenant(client: Client, by: Change, name: string): Promi
 export async function listTenants(client: Client): Promise<TenantRow[]> {
   const { rows } = await client.query<TenantRow>(
     `SELECT name AS tenant, (SELECT count(*)::int FROM device WHERE tenant_id = tenant.id AND status <> 'removed') AS devices,
-       ${isoTime('created_at')} AS created
+       ${isoTime('created_at')} AS created, retention_days AS "retentionDays"
      FROM tenant WHERE removed_at IS NULL ORDER BY name`,
   )
   return rows
+}
+
+/**
+ * How long its readings are kept, where that is less than the configuration says.
+ * @param retention `30d`, or `none` for as configured
+ * @throws BridgeError BRIDGE_USAGE
+ */
+export async function setTenantRetention(
+  client: Client,
+  by: Change,
+  name: string,
+  retention: string,
+): Promise<number | null> {
+  const days =
+    retention === 'none' ? null : /^[1-9]\d{0,4}d$/.test(retention) ? Number.parseInt(retention, 10) : undefined
+  if (days === undefined)
+    throw invalid(`a retention is whole days such as 30d, or none, not ${JSON.stringify(retention.slice(0, 40))}`)
+  await inTransaction(client, async () => {
+    const id = await tenantNumber(client, { ...by, makesTenants: false }, name, 'FOR UPDATE')
+    await client.query('UPDATE tenant SET retention_days = $2 WHERE id = $1', [id, days])
+    await writeAudit(client, by, 'tenant.set', [{ tenant: name, subject: name, details: { retentionDays: days } }])
+  })
+  return days
 }
 
 /**

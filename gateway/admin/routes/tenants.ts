@@ -12,7 +12,14 @@ export const tenantRoutes = [
     summary: 'All tenants',
     status: 200,
     response: Type.Object({
-      tenants: Type.Array(Type.Object({ tenant: Type.String(), devices: Type.Integer(), created: Type.String() })),
+      tenants: Type.Array(
+        Type.Object({
+          tenant: Type.String(),
+          devices: Type.Integer(),
+          created: Type.String(),
+          retentionDays: Type.Union([Type.Integer(), Type.Null()]),
+        }),
+      ),
     }),
     async handle({ client }) {
       return { tenants: await listTenants(client) }

@@ -25,7 +25,7 @@ export interface TestSource extends AsyncDisposable {
 export async function startTestSource(
   mqtt: Partial<Config['mqtt']> = {},
   pipeline = new RecordingPipeline(),
-  more: Pick<MqttSourceOptions, 'redis'> & { authenticator?: Authenticator; loginGuard?: LoginGuard } = {},
+  more: Pick<MqttSourceOptions, 'redis' | 'presence'> & { authenticator?: Authenticator; loginGuard?: LoginGuard } = {},
 ): Promise<TestSource> {
   const defaults = mqttDefaults()
   const metrics = createMetrics('test')
