@@ -9,6 +9,8 @@ import { findInstance } from './instance.ts'
 export interface AdminApi {
   get<Answer>(path: string): Promise<Answer>
   post<Answer>(path: string, body: object): Promise<Answer>
+  /** An answer that is no JSON, as it comes; it may take as long as it likes. */
+  stream(path: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>
 }
 
 const answerMs = 60_000
@@ -34,26 +36,30 @@ export function adminApi(url?: string): AdminApi {
           'BRIDGE_USAGE',
           `the admin API at ${base} wants a token. Set BRIDGE_ADMIN_TOKEN (npx fleetbridge admin-tokens add makes one), or BRIDGE_DATA_DIR to the folder of a running "up".`,
         )
-  const ask = async (path: string, body: object | undefined) => {
+  const asked = async (path: string, body: object | undefined, signal: AbortSignal) => {
     const answer = await fetch(new URL(`/admin/v1${path}`, base), {
       method: body === undefined ? 'GET' : 'POST',
       headers: { authorization: `Bearer ${token}`, ...(body !== undefined && { 'content-type': 'application/json' }) },
       ...(body !== undefined && { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(answerMs),
+      signal,
     }).catch((error: unknown) => {
+      if (signal.aborted) throw error
       throw new BridgeError(
         'BRIDGE_NOT_RUNNING',
         `no gateway answers at ${base}. Start one, or say where its admin API is: BRIDGE_ADMIN_HOST and BRIDGE_ADMIN_PORT.`,
         { cause: error },
       )
     })
+    if (answer.ok) return answer
     // A problem document says what was wrong (RFC 9457).
     const content = (await answer.json().catch(() => ({}))) as { detail?: string }
-    if (answer.ok) return content
     throw new BridgeError('BRIDGE_USAGE', content.detail ?? `the admin API at ${base} answered ${answer.status}`)
   }
+  const ask = async (path: string, body: object | undefined) =>
+    (await asked(path, body, AbortSignal.timeout(answerMs))).json().catch(() => ({}))
   return {
     get: async (path) => (await ask(path, undefined)) as never,
     post: async (path, body) => (await ask(path, body)) as never,
+    stream: async (path, signal) => (await asked(path, undefined, signal)).body as ReadableStream<Uint8Array>,
   }
 }

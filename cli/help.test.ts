@@ -7,6 +7,7 @@ import { createDeviceTypesCommand } from './device-types.ts'
 import { createDevicesCommand } from './devices.ts'
 import { createImportCommand } from './import.ts'
 import { createLimitsCommand } from './limits.ts'
+import { createRedecodeCommand } from './redecode.ts'
 import { createTenantsCommand } from './tenants.ts'
 
 const commands = [
@@ -19,7 +20,7 @@ const commands = [
   createDeviceTypesCommand(),
 ]
   .flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
-  .concat([createImportCommand()].map((command) => ({ name: command.name(), command })))
+  .concat([createImportCommand(), createRedecodeCommand()].map((command) => ({ name: command.name(), command })))
 
 function helpOf(command: Command): string {
   let help = ''

@@ -9,6 +9,7 @@ import { createDecodeCommand } from './decode.ts'
 import { createDeviceTypesCommand } from './device-types.ts'
 import { createDevicesCommand } from './devices.ts'
 import { createDoctorCommand } from './doctor.ts'
+import { createExportCommand } from './export.ts'
 import { reportError } from './failure.ts'
 import { createGatewayCommand } from './gateway.ts'
 import { createImportCommand } from './import.ts'
@@ -51,6 +52,7 @@ for (const command of [
   createRollupsCommand(),
   createRetentionCommand(),
   createImportCommand(),
+  createExportCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
   createDeviceTypesCommand(),

@@ -466,6 +466,32 @@ export const recentMessage = pgTable(
   (table) => [primaryKey({ columns: [table.deviceId, table.messageKey, table.storedDay] })],
 )
 
+/**
+ * Bytes of messages beside their readings, where a route says `keepRaw`. Partitioned by range on drop_day, a day each; the worker makes the days and drops
+ * them when they have come.
+ */
+export const rawMessage = pgTable(
+  'raw_message',
+  {
+    deviceId: integer('device_id').notNull(),
+    ingestTime: timestamptz('ingest_time').notNull(),
+    /** The record's `id`. */
+    eventId: uuid('event_id').notNull(),
+    /** In UTC; from then on it is gone. */
+    dropDay: date('drop_day').notNull(),
+    source: text('source').notNull(),
+    topic: text('topic').notNull(),
+    contentType: text('content_type'),
+    /** As that of a dead letter. */
+    context: jsonb('context'),
+    payload: bytea('payload').notNull(),
+    /** What it became: `readings` of the record, or of the last time that it was decoded again. */
+    readings: jsonb('readings').notNull(),
+    redecodedAt: timestamptz('redecoded_at'),
+  },
+  (table) => [primaryKey({ columns: [table.deviceId, table.ingestTime, table.eventId, table.dropDay] })],
+)
+
 /** What holds for all devices of a type; a type that is not here has no rules. */
 export const deviceType = pgTable(
   'device_type',

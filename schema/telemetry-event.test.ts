@@ -29,6 +29,7 @@ const eventMembers: Record<keyof Required<TelemetryEvent>, true> = {
   codec: true,
   ingestTimeUs: true,
   readings: true,
+  raw: true,
 }
 const readingMembers: Record<keyof Required<Reading>, true> = {
   metric: true,

@@ -1,3 +1,5 @@
+import type { DeadLetterContext } from './dead-letter.ts'
+
 /** Where a message came in. */
 export type Source = 'mqtt' | 'http'
 
@@ -17,6 +19,18 @@ export interface Reading {
   readonly deviceTimeUs?: number
   /** Whose clock `eventTimeUs` is: absent (0) the device's; 1 none given or not set, so arrival; 2 too far ahead, so arrival. */
   readonly clock?: 1 | 2
+}
+
+/** A message's bytes beside its readings, and what else decides what they become. */
+export interface RawMessage {
+  /** MQTT topic name, or path of the request with its query. */
+  readonly topic: string
+  readonly contentType?: string
+  /** Base64; of the message alone, after inflation and splitting. */
+  readonly payload: string
+  readonly context?: DeadLetterContext
+  /** Days after the arrival. */
+  readonly keepDays: number
 }
 
 /** The value of a record in the telemetry topic: one message of one device. schema/telemetry-event.v1.json is its JSON Schema. */
@@ -43,4 +57,6 @@ export interface TelemetryEvent {
   readonly codec: string
   readonly ingestTimeUs: number
   readonly readings: readonly Reading[]
+  /** Only where a route says `keepRaw`. */
+  readonly raw?: RawMessage
 }

@@ -121,8 +121,8 @@ function joined(appends: readonly Append<Work>[]): Work {
 /** About what they hold in memory; nothing is encoded here that could be measured. */
 function bytesOf(events: readonly TelemetryEvent[], deadLetters: readonly DeadLetter[]): number {
   let bytes = 0
-  for (const { device, readings } of events) {
-    bytes += 300 + device.length
+  for (const { device, readings, raw } of events) {
+    bytes += 300 + device.length + (raw === undefined ? 0 : raw.payload.length)
     for (const { metric, text } of readings) bytes += 100 + metric.length + (text === undefined ? 0 : text.length * 2)
   }
   for (const { payload, topic } of deadLetters) bytes += 500 + topic.length + (payload === null ? 0 : payload.length)

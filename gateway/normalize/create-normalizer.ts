@@ -1,7 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto'
 import type { DeadLetter, DeadLetterContext } from '#schema/dead-letter.ts'
 import type { ReasonCode } from '#schema/reason-code.ts'
-import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
+import type { RawMessage, Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Aliases, Authenticator, TenantAliases } from '../auth/authenticator.ts'
 import type { DeviceRules } from '../auth/device-rules.ts'
 import type { Ingress } from '../ingress.ts'
@@ -139,7 +139,7 @@ class MessageNormalizer implements Normalizer {
       const stop = this.#admit(ingress, device)
       if (stop !== undefined) return stop
     }
-    return eventsOf(ingress, codec, decoded, shares)
+    return eventsOf(ingress, codec, decoded, shares, route?.rule.keepRawDays)
   }
 
   /** Only whoever may speak for a node can have it asked. */
@@ -263,7 +263,13 @@ function readingOf({ metric, value, unit, timeUs = 0 }: RawReading): ReadingDraf
   return reading
 }
 
-function eventsOf(ingress: Ingress, codec: Codec, decoded: Decoded, shares: readonly Share[]): Outcome {
+function eventsOf(
+  ingress: Ingress,
+  codec: Codec,
+  decoded: Decoded,
+  shares: readonly Share[],
+  keepRawDays: number | undefined,
+): Outcome {
   const { principal, source, ingestTimeUs, replayOf } = ingress
   // The message's own name goes before that of the request, which may be a client's that names each attempt anew.
   const messageKey = decoded.messageKey ?? ingress.messageKey
@@ -288,9 +294,28 @@ function eventsOf(ingress: Ingress, codec: Codec, decoded: Decoded, shares: read
       codec: codec.name,
       ingestTimeUs,
       readings,
+      ...(keepRawDays !== undefined && rawOf(ingress, device, keepRawDays)),
     })
   }
   return { kind: 'events', events }
+}
+
+/** Larger ones are not kept: each is in the event log once more, and in the database. */
+const maxRawBytes = 65_536
+
+function rawOf(ingress: Ingress, device: string, keepDays: number): { raw: RawMessage } | undefined {
+  const { topic, contentType, payload } = ingress
+  if (payload.length > maxRawBytes) return undefined
+  const context = contextOf(ingress, device)
+  return {
+    raw: {
+      topic,
+      ...(contentType !== undefined && { contentType }),
+      payload: payload.toString('base64'),
+      ...(context !== undefined && { context }),
+      keepDays,
+    },
+  }
 }
 
 /** A re-send has another arrival, so its readings do not show that it is one. */

@@ -19,6 +19,7 @@ const maxRoutes = 1000
 const maxTextBytes = 1_048_576
 const maxLevels = 128
 const maxNames = 1000
+const maxKeepRawDays = 31
 
 /**
  * Reads the entries below `routes:` of a YAML file (or a list that is the whole file), and finds everything that is wrong at once.
@@ -60,6 +61,7 @@ export const routeKeys = [
   'drop',
   'rename',
   'units',
+  'keepRaw',
 ]
 
 /** What one entry holds, each member with the place that it stands at. */
@@ -112,6 +114,7 @@ class RouteReader {
       device: this.#device(members.get('device'), levels),
       identity: this.#identity(members.get('identity')),
       mapping: this.#mapping(members),
+      keepRawDays: this.#keepRaw(members.get('keepRaw')),
     }
   }
 
@@ -210,6 +213,14 @@ class RouteReader {
     const text = this.#text('identity', node)
     if (text === undefined || text === 'reading' || text === 'message') return text
     return this.problem(node, 'identity must be reading or message')
+  }
+
+  #keepRaw(node: Node | undefined): number | undefined {
+    const text = this.#text('keepRaw', node)
+    if (text === undefined) return undefined
+    const days = Number(/^([1-9]\d?)d$/.exec(text)?.[1])
+    if (days <= maxKeepRawDays) return days
+    return this.problem(node, `keepRaw must be days, such as 7d, and at most ${maxKeepRawDays}d`)
   }
 
   #mapping(members: Members): ReadingMapping | undefined {

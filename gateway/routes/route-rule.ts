@@ -19,4 +19,6 @@ export interface RouteRule {
   /** What a duplicate is: the same readings (as when absent), or only the same message. */
   readonly identity?: 'reading' | 'message' | undefined
   readonly mapping?: ReadingMapping | undefined
+  /** Days that the bytes of its messages are kept beside their readings, to be decoded again. */
+  readonly keepRawDays?: number | undefined
 }

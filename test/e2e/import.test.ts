@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { gzipSync } from 'node:zlib'
+import { gunzipSync, gzipSync } from 'node:zlib'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { BridgeProcess } from '#test/stack/process.ts'
@@ -98,6 +98,19 @@ it('docs/import.md: its lines as written', async () => {
   expect(stdout).toContain('all 3 rows: 7 readings of 2 devices')
   expect(stdout).toMatch(/3 rows of 2 devices, 7 readings acknowledged: 7 new, 0 there before/)
   expect(stdout).toContain('"readings":7,"new":0,"duplicates":7')
+  expect(stdout, 'what was exported is there').toMatch(/9 readings acknowledged: 0 new, 9 there before/)
+  const zipped = gunzipSync(readFileSync(join(dataDir, 'boiler-1.ndjson.gz')))
+    .toString()
+    .trimEnd()
+    .split('\n')
+  expect(zipped.map((line) => JSON.parse(line).metric).toSorted()).toEqual([
+    'rpm',
+    'rpm',
+    'state',
+    'state',
+    'temperature',
+    'temperature',
+  ])
   const { rows } = await client.query(
     `SELECT device, metric, unit, value FROM telemetry WHERE device IN ('boiler-3', 'boiler-4') ORDER BY device`,
   )

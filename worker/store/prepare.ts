@@ -21,6 +21,7 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
   const deviceEvents: DeviceEventRecord[] = []
   let newestIngestTimeUs = 0
   let isAnyKeyed = false
+  let isAnyRaw = false
   for (let slice = 0; slice < slices.length; slice++) {
     for (const record of (slices[slice] as StreamSlice).records) {
       if ('deadLetter' in record) {
@@ -33,6 +34,7 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
       }
       const message = { event: record.event, offset: record.offset, slice }
       isAnyKeyed ||= isKeyed(record.event)
+      isAnyRaw ||= record.event.raw !== undefined
       const refusal = refusalOf(record.event, retentionUs)
       if (refusal === undefined) {
         messages.push(message)
@@ -40,7 +42,7 @@ export function prepare(slices: readonly StreamSlice[], retentionUs: number | un
       } else parked.push({ ...refusal, source: message })
     }
   }
-  return { messages, parked, deadLetters, deviceEvents, partitions, ofSlice, newestIngestTimeUs, isAnyKeyed }
+  return { messages, parked, deadLetters, deviceEvents, partitions, ofSlice, newestIngestTimeUs, isAnyKeyed, isAnyRaw }
 }
 
 /** Instants whose partition is not known to exist, one a range would do. */

@@ -15,6 +15,8 @@ import { startOldDeadLetters } from './old-dead-letters.ts'
 import { startPartitions } from './partitions.ts'
 import { missingTimes, type Prepared, prepare } from './prepare.ts'
 import { rangeWidth, retentionMs } from './range-width.ts'
+import { startRawDays } from './raw-days.ts'
+import { rawDaysOf } from './raw-messages.ts'
 import { startRecentDays } from './recent-days.ts'
 import { isDanglingName, isMissingPartition, isRefusedRow, isTransient } from './sql-state.ts'
 import type { StoreOutcome, StreamSlice } from './stream-slice.ts'
@@ -93,6 +95,7 @@ export async function startStore({
     await startPartitions({ pool, width: rangeWidth(keepMs), log, onMade: () => counters.partitions.inc() }),
   )
   const recentDays = opened.use(await startRecentDays({ pool, keepDays: Number.parseInt(recentMessages, 10), log }))
+  const rawDays = opened.use(await startRawDays(pool, log))
   opened.use(startOldDeadLetters(pool, retentionMs(deadLetters), log))
   opened.use(await startRollups({ databaseUrl, pool, readings: partitions, rollups, log, metrics }))
   if (isKeeper) {
@@ -123,6 +126,7 @@ export async function startStore({
     for (let attempts = 1; ; attempts++) {
       const missing = missingTimes(batch.messages, partitions)
       if (missing.size > 0) await partitions.make(missing)
+      if (batch.isAnyRaw) await rawDays.make(rawDaysOf(batch.messages))
       const carefully = careful > 0
       try {
         const outcome = await attempt(batch, carefully)
@@ -131,7 +135,8 @@ export async function startStore({
         return outcome
       } catch (error) {
         if (attempts === maxAttempts) throw error
-        if (isMissingPartition(error)) await Promise.all([partitions.refresh(), recentDays.refresh()])
+        if (isMissingPartition(error))
+          await Promise.all([partitions.refresh(), recentDays.refresh(), rawDays.refresh()])
         else if (isDanglingName(error)) cache.clear()
         else if (!carefully && isRefusedRow(error)) careful = carefulBatches
         else if (isTransient(error) || error instanceof TooManyConflicts) await pause(attempts)

@@ -10,6 +10,7 @@ import { countRows, MinuteCounts } from './minute-counts.ts'
 import { LearntNames, type NameCache } from './names.ts'
 import { lockOffsets, moveOffsets, type PartitionProgress } from './offsets.ts'
 import type { Partitions } from './partitions.ts'
+import { keepRaw } from './raw-messages.ts'
 import { maxOrdinals, ReadingPlan, tooManyOrdinals } from './reading-plan.ts'
 import { readExisting, sendFreeReadings, sendLatest, sendReadings } from './readings.ts'
 import { markReplayed, type ReplayedMessage } from './replays.ts'
@@ -29,6 +30,8 @@ export interface Batch {
   readonly ofSlice: readonly PartitionProgress[]
   /** Some of its messages have names of their own; the others cost nothing for it. */
   readonly isAnyKeyed: boolean
+  /** Some bring their bytes, to be kept. */
+  readonly isAnyRaw: boolean
 }
 
 export interface TransactionTools {
@@ -268,6 +271,8 @@ async function settle(client: pg.ClientBase, batch: Batch, fate: Fate, counts: M
       countRows(minute, event.readings, fresh)
     }
   }
+  if (batch.isAnyRaw)
+    await keepRaw(client, batch.messages, (index) => (fate.fresh[index] ?? 0) > 0 && !fate.parked.has(index))
   await settleDeadLetters(client, batch, fate, counts)
   const total = { stored: 0, duplicate: 0, parked: 0, readings: 0 }
   for (const { stored, duplicate, parked, readings } of batch.partitions) {

@@ -21,6 +21,7 @@ export type AuditAction =
   | 'device-type.set'
   | 'device-type.remove'
   | 'device-type.assign'
+  | 'reading.redecode'
 
 export interface AuditEntry {
   readonly tenant: string | null
