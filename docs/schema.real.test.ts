@@ -25,6 +25,9 @@ beforeAll(async () => {
     create table rollup_1h_all partition of rollup_1h for values from (minvalue) to (maxvalue);
     insert into rollup_1h (device_id, metric_id, bucket, count, min, max, sum, last_time, last_value)
       select device_id, metric_id, date_trunc('hour', event_time), 1, value, value, value, event_time, value from reading;
+    create table rollup_10m_all partition of rollup_10m for values from (minvalue) to (maxvalue);
+    insert into rollup_10m (device_id, metric_id, bucket, count, min, max, sum, last_time, last_value)
+      select device_id, metric_id, date_bin('10 minutes', event_time, '2001-01-01'), 1, value, value, value, event_time, value from reading;
     insert into rollup_state (tenant_id, processed_until) values (1, now());
     insert into ingest_offset (stream, partition, next_offset, stored) values ('direct', 0, 1, 1);
     create table recent_message_all partition of recent_message for values from (minvalue) to (maxvalue);

@@ -60,7 +60,7 @@ async function shell(lines: string): Promise<string> {
   const { stdout } = await promisify(execFile)('bash', ['-euo', 'pipefail', '-c', lines], {
     cwd: checkout,
     env: { ...process.env, ...env, PATH: path, npm_config_offline: 'true' },
-    timeout: 120_000,
+    timeout: 240_000,
   })
   return stdout
 }
@@ -126,7 +126,7 @@ it('docs/devices/mosquitto.md and tasmota.md: their lines as written give rows',
   await expect.poll(() => rows('plug-1'), { timeout: 20_000 }).toMatch(/AM2301\.Humidity +48\.2 +%RH/)
 })
 
-it('docs/admin.md: its lines as written work', { timeout: 150_000 }, async () => {
+it('docs/admin.md: its lines as written work', { timeout: 270_000 }, async () => {
   const stdout = await shell(await linesOf('docs/admin.md', 'page-admin'))
   expect(stdout).toMatch(/revoked [3-9]/)
   expect(stdout).toContain('{"name":"me","role":"admin"}')
