@@ -42,11 +42,7 @@ it('every metric of rules, dashboards and docs is one that gateway, worker or up
   }
 })
 
-<<<<<<< HEAD
 /** Roles and tables that look like metrics. */
-=======
-/** Roles and names of the schema that look like metrics. */
->>>>>>> presence
 const notMetrics = new Set(['fleetbridge_reader', 'fleetbridge_compatibility'])
 
 function sources(): [string, string][] {
