@@ -15,6 +15,7 @@ import { createGatewayCommand } from './gateway.ts'
 import { createImportCommand } from './import.ts'
 import { createInitCommand } from './init.ts'
 import { createLimitsCommand } from './limits.ts'
+import { createRedecodeCommand } from './redecode.ts'
 import { createRetentionCommand } from './retention.ts'
 import { createRollupsCommand } from './rollups.ts'
 import { createSimulateCommand } from './simulate.ts'
@@ -55,6 +56,7 @@ for (const command of [
   createExportCommand(),
   createDecodeCommand(),
   createCodecsCommand(),
+  createRedecodeCommand(),
   createDeviceTypesCommand(),
   createSimulateCommand().addHelpText(
     'after',
