@@ -1,11 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import pg from 'pg'
 import { loadConfig } from '#platform/config.ts'
 import { BridgeError } from '#platform/errors.ts'
 import { parseDurationMs } from '#simulator/duration.ts'
-import { readLogins } from '#simulator/logins.ts'
 import { maxReadings } from '#simulator/payload.ts'
 import { reportText } from '#simulator/report.ts'
 import { simulate } from '#simulator/simulate.ts'
@@ -14,6 +12,8 @@ import { withDatabase } from './database.ts'
 import { findInstance } from './instance.ts'
 import { print, printJson } from './output.ts'
 import { addDevices } from './registry.ts'
+import { csvLogins } from './simulate/csv-logins.ts'
+import { neededDatabase, openRowsPool } from './simulate/rows-database.ts'
 import { builtInScenarios, runScenario, type ScenarioFlags } from './simulate/run-scenario.ts'
 
 interface Flags {
@@ -124,11 +124,11 @@ function scenarioFlags(flags: Flags, scenario: string, signal: AbortSignal): Sce
 /** One kind of device at a steady rate: what benchmarks use. */
 async function runSteady(flags: Flags, signal: AbortSignal): Promise<void> {
   const protocol = flags.http ? 'http' : 'mqtt'
-  const csv = flags.csv === undefined ? undefined : readCsv(flags.csv)
+  const csv = flags.csv === undefined ? undefined : csvLogins(flags.csv)
   const { host, port, databaseUrl } = findPlace(protocol, flags)
   const runId = randomBytes(4).toString('hex')
   const logins = csv ?? (await register(databaseUrl, runId, flags.devices ?? 200))
-  const pool = flags.verify ? openPool(databaseUrl) : undefined
+  const pool = flags.verify ? openRowsPool(neededDatabase(databaseUrl)) : undefined
   try {
     const report = await simulate({
       runId,
@@ -182,37 +182,7 @@ function findPlace(protocol: 'mqtt' | 'http', { url: [given] = [], databaseUrl }
 async function register(databaseUrl: string | undefined, runId: string, count: number): Promise<DeviceLogin[]> {
   const digits = String(count).length
   const ids = Array.from({ length: count }, (_, index) => `sim-${runId}-${String(index + 1).padStart(digits, '0')}`)
-  return await withDatabase(needed(databaseUrl), (client) => addDevices(client, 'default', ids))
-}
-
-function openPool(databaseUrl: string | undefined): pg.Pool {
-  const pool = new pg.Pool({
-    connectionString: needed(databaseUrl),
-    max: 2,
-    application_name: 'fleetbridge simulate',
-    connectionTimeoutMillis: 10_000,
-  })
-  // A connection that breaks while nobody asks: the next question opens another.
-  pool.on('error', () => {})
-  return pool
-}
-
-function needed(databaseUrl: string | undefined): string {
-  if (databaseUrl !== undefined) return databaseUrl
-  throw new BridgeError(
-    'BRIDGE_NOT_RUNNING',
-    'nothing runs here and DATABASE_URL is not set: start one with "npm start", give --database-url, or use --csv with --no-verify',
-  )
-}
-
-function readCsv(file: string): DeviceLogin[] {
-  let text: string
-  try {
-    text = readFileSync(file, 'utf8')
-  } catch (error) {
-    throw new BridgeError('BRIDGE_USAGE', `--csv ${file} cannot be read: ${(error as Error).message}`, { cause: error })
-  }
-  return readLogins(text)
+  return await withDatabase(neededDatabase(databaseUrl), (client) => addDevices(client, 'default', ids))
 }
 
 function whole(least: number, most: number): (text: string) => number {

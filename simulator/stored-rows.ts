@@ -2,6 +2,7 @@ import type { Pool } from 'pg'
 import { type Comparison, compareDevice, emptyComparison, type StoredReading } from './compare.ts'
 import type { Journal } from './journal.ts'
 import type { PayloadMaker } from './payload.ts'
+import { microsOf, timestampOf } from './sql-times.ts'
 
 export interface SentByFleet {
   readonly journal: Journal
@@ -114,7 +115,7 @@ async function readingsOf(
   fromUs: number,
 ): Promise<Map<number, StoredReading[]>> {
   const { rows } = await pool.query<[number, number, number, number | null]>({
-    text: `SELECT device_id, metric_id, (extract(epoch FROM event_time) * 1000000)::float8, value FROM reading
+    text: `SELECT device_id, metric_id, ${microsOf('event_time')}, value FROM reading
            WHERE device_id = ANY ($1::int[]) AND metric_id = ANY ($2::int[]) AND event_time >= ${timestampOf('$3')}`,
     values: [deviceIds, [...metricIds.keys()], fromUs],
     rowMode: 'array',
@@ -129,9 +130,4 @@ async function readingsOf(
     readings.push({ metric: metricIds.get(metricId) as number, eventTimeUs, value })
   }
   return byDevice
-}
-
-/** Microseconds since the epoch as a timestamp, exactly: to_timestamp() takes a double of seconds and loses some. */
-function timestampOf(parameter: string): string {
-  return `timestamptz 'epoch' + ${parameter}::float8 * interval '1 microsecond'`
 }

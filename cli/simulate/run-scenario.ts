@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import pg from 'pg'
 import * as devices from '#gateway/admin/registry/devices.ts'
 import { loadConfig } from '#platform/config.ts'
 import type { Config } from '#platform/config-schema.ts'
@@ -14,7 +13,6 @@ import { parseDurationMs } from '#simulator/duration.ts'
 import { type FleetReport, fleetReport, fleetReportText } from '#simulator/fleet/fleet-report.ts'
 import type { FleetLogin, Places } from '#simulator/fleet/run-fleet.ts'
 import { runFleets } from '#simulator/fleet/run-fleets.ts'
-import { readLogins } from '#simulator/logins.ts'
 import { readScenario, type Scenario } from '#simulator/scenario/scenario.ts'
 import { htmlReport } from '#simulator/view/html-report.ts'
 import { createLiveView } from '#simulator/view/live-view.ts'
@@ -22,6 +20,8 @@ import { withDatabase } from '../database.ts'
 import { findInstance } from '../instance.ts'
 import { print, printJson } from '../output.ts'
 import { addDevices, byUser } from '../registry.ts'
+import { csvLogins } from './csv-logins.ts'
+import { neededDatabase, openRowsPool } from './rows-database.ts'
 
 export interface ScenarioFlags {
   readonly scenario: string
@@ -86,7 +86,7 @@ export async function runScenario(flags: ScenarioFlags): Promise<void> {
       onSecond: (second, soFar) => view.second(second, soFar),
       signal: flags.signal,
     }).finally(() => view.end())
-    const audited = flags.verify ? await auditOf(result.journals, needed(databaseUrl), flags.settleMs) : null
+    const audited = flags.verify ? await auditOf(result.journals, neededDatabase(databaseUrl), flags.settleMs) : null
     const about = {
       run: flags.run,
       scenario: scenario.name,
@@ -104,14 +104,13 @@ export async function runScenario(flags: ScenarioFlags): Promise<void> {
       process.stderr.write(`the journal is kept: npx fleetbridge audit --journal ${result.journals.join(' ')}\n`)
     else if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
   } finally {
-    if (flags.cleanup && flags.csv === undefined) await remove(needed(databaseUrl), logins)
+    if (flags.cleanup && flags.csv === undefined) await remove(neededDatabase(databaseUrl), logins)
   }
 }
 
 async function auditOf(journals: readonly string[], databaseUrl: string, settleMs: number) {
   const journal = await readJournals(journals)
-  const pool = new pg.Pool({ connectionString: databaseUrl, max: 2, application_name: 'fleetbridge simulate' })
-  pool.on('error', () => {})
+  const pool = openRowsPool(databaseUrl)
   try {
     process.stderr.write('comparing with the rows\n')
     await waitUntilStored(pool, journal, { quietMs: Math.min(15_000, settleMs), timeoutMs: settleMs })
@@ -215,7 +214,7 @@ async function loginsOf(
     Array.from({ length: count }, (_, index) => ({ group: name, id: `sim-${run}-${name}-${index + 1}` })),
   )
   if (csv === undefined) {
-    const added = await withDatabase(needed(databaseUrl), (client) =>
+    const added = await withDatabase(neededDatabase(databaseUrl), (client) =>
       addDevices(
         client,
         tenant,
@@ -225,7 +224,7 @@ async function loginsOf(
     await sleep(registryMs)
     return groups.map(({ group, id }, index) => ({ group, id, token: (added[index] as { token: string }).token }))
   }
-  const known = readLogins(readFileSync(csv, 'utf8'))
+  const known = csvLogins(csv)
   if (known.length < groups.length)
     throw new BridgeError(
       'BRIDGE_USAGE',
@@ -241,13 +240,5 @@ async function remove(databaseUrl: string, logins: readonly FleetLogin[]): Promi
   const ids = logins.map(({ id }) => id)
   await withDatabase(databaseUrl, (client) =>
     devices.changeStatus(client, byUser, { tenant, devices: ids, status: 'removed' }),
-  )
-}
-
-function needed(databaseUrl: string | undefined): string {
-  if (databaseUrl !== undefined) return databaseUrl
-  throw new BridgeError(
-    'BRIDGE_NOT_RUNNING',
-    'nothing runs here and DATABASE_URL is not set: start one with "npm start", give --database-url, or use --csv with --no-verify',
   )
 }

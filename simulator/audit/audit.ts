@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import type { Scalar } from '../scenario/models.ts'
+import { microsOf, timestampOf } from '../sql-times.ts'
 import { type AuditCounts, auditDevice, emptyAudit, type StoredRow } from './audit-device.ts'
 import type { Journal, JournaledDevice } from './read-journal.ts'
 
@@ -111,16 +112,6 @@ async function deadLettersOf(
     byDevice.set(device, letters.set(sha256, count))
   }
   return byDevice
-}
-
-/** Microseconds are whole below 2^53, so a double holds them. */
-function microsOf(column: string): string {
-  return `(extract(epoch FROM ${column}) * 1000000)::float8`
-}
-
-/** Exactly: to_timestamp() takes a double of seconds and loses some. The start of a run may be rounded down. */
-function timestampOf(parameter: string): string {
-  return `timestamptz 'epoch' + ${parameter}::float8 * interval '1 microsecond'`
 }
 
 /** The line that a person reads first. */

@@ -1,5 +1,5 @@
 import { type Audit, auditText } from '../audit/audit.ts'
-import type { Percentiles } from './histogram.ts'
+import type { Percentiles } from '../tally.ts'
 import type { FleetsResult } from './run-fleets.ts'
 import type { Counts, Second } from './series.ts'
 

@@ -1,14 +1,7 @@
+import type { Percentiles } from '../tally.ts'
+
 const buckets = 64
 const exponents = 32
-
-/** Percentiles in milliseconds. */
-export interface Percentiles {
-  readonly p50: number
-  readonly p90: number
-  readonly p99: number
-  readonly p999: number
-  readonly max: number
-}
 
 /**
  * Microseconds in buckets that widen with the value, at most 1.6 % each: unlike Node's it can be sent to another process and added up.
