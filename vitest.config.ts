@@ -11,6 +11,7 @@ const shared = {
 /** `unit` needs no server; `real` runs against Kafka, Redis and Postgres, which test/servers brings up or takes from the environment. */
 export default defineConfig({
   test: {
+    reporters: ['default', './test/summary-reporter.ts'],
     projects: [
       {
         test: {
@@ -30,6 +31,7 @@ export default defineConfig({
           exclude: ['**/node_modules/**'],
           globalSetup: ['test/servers/global-setup.ts'],
           maxWorkers: 2,
+          retry: 1, // never silently: the summary lists what needed it (docs/decisions/0018)
           sequence: { groupOrder: 2 },
         },
       },

@@ -51,7 +51,7 @@ it('redis: well, then each fault in turn', async () => {
 it('redis: frozen, gone', async () => {
   await using server = await startRedis()
   await using context = createContext(loadConfig({ BRIDGE_DATA_DIR: '/nonexistent', REDIS_URL: server.url }))
-  server.pause()
+  using _frozen = server.pause()
   const frozen = await runChecks([redis, clocks], context)
   server.resume()
   expect(frozen.map(({ verdict }) => verdict)).toEqual(['fail', 'warn'])

@@ -51,6 +51,7 @@ async function fileLog(): Promise<EventLogUnderTest & { write: WriteDirect; writ
     },
     freeze() {
       frozen = Promise.withResolvers<void>()
+      return { [Symbol.dispose]: () => under.restore() }
     },
     restore() {
       frozen?.resolve()
@@ -69,7 +70,7 @@ testEventLog('direct', fileLog)
 it('joins everything that came during a write into the next one', async () => {
   await using under = await fileLog()
   await using log = await under.open({})
-  under.freeze()
+  using _frozen = under.freeze()
   const appends = [log.append([eventOf('a', 0)], [])]
   await new Promise((resolve) => setTimeout(resolve, 20))
   for (let number = 1; number < 200; number++) appends.push(log.append([eventOf('a', number)], []))

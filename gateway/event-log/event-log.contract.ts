@@ -10,8 +10,8 @@ export interface EventLogUnderTest extends AsyncDisposable {
   /** The values of all stored readings, those of one device in the order of the log. */
   numbers(): Promise<ReadonlyMap<string, readonly number[]>>
   deadLetters(): Promise<readonly Pick<DeadLetter, 'id' | 'code' | 'payload'>[]>
-  /** Nothing is answered until `restore`. */
-  freeze(): void
+  /** Nothing is answered until `restore`, or until what it returns is disposed of: a log cannot close while its server is frozen. */
+  freeze(): Disposable
   restore(): void
 }
 
@@ -73,7 +73,7 @@ export function testEventLog(name: string, create: () => Promise<EventLogUnderTe
       await using under = await create()
       await using log = await under.open({ deadlineMs: 60_000, maxBufferBytes: 100_000 })
       await log.append([eventOf('a', 0)], [])
-      under.freeze()
+      using _frozen = under.freeze()
       const taken: Promise<void>[] = []
       let refused: unknown
       for (let number = 1; number < 1000 && refused === undefined; number++) {
@@ -95,7 +95,7 @@ export function testEventLog(name: string, create: () => Promise<EventLogUnderTe
       await using under = await create()
       await using log = await under.open({ deadlineMs: 1500 })
       await log.append([eventOf('a', 0)], [])
-      under.freeze()
+      using _frozen = under.freeze()
       const began = performance.now()
       let firstIsSettled = false
       const first = log.append([eventOf('a', 1)], []).then(() => {

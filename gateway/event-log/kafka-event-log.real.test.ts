@@ -63,7 +63,7 @@ class KafkaUnderTest implements EventLogUnderTest {
   }
 
   freeze() {
-    server.pause()
+    return server.pause()
   }
 
   restore() {
@@ -89,7 +89,7 @@ it('stores nothing twice although a frozen broker was asked again and again', as
   await using under = await KafkaUnderTest.create()
   await using log = await under.open({ deadlineMs: 60_000 })
   await log.append([eventOf('a', 0)], [])
-  server.pause()
+  using _frozen = server.pause()
   const appends = [1, 2, 3].map((number) => log.append([eventOf(`d-${number}`, number)], []))
   await new Promise((resolve) => setTimeout(resolve, 12_000)) // two requests time out
   expect(log.awayMs()).toBeGreaterThan(11_000)
@@ -148,7 +148,7 @@ it('starts while Kafka is away, refuses meanwhile, and serves when it comes', as
 it('notices without traffic that Kafka is away', async () => {
   await using under = await KafkaUnderTest.create()
   await using log = await under.open()
-  server.pause()
+  using _frozen = server.pause()
   await until('it says so', () => log.awayMs() > 2000)
   server.resume()
   await until('it is well', () => log.awayMs() === 0)

@@ -70,7 +70,8 @@ export function startLogHealth(probe: (() => Promise<void>) | undefined, onStuck
         else unansweredSinceMs = undefined
       } catch {
         probesAnsweredSinceMs = undefined
-        unansweredSinceMs ??= now
+        // One that began before the newest answer tells of the time before it.
+        if (now > answeredMs) unansweredSinceMs ??= now
       }
       if (isStuck()) onStuck?.()
     }

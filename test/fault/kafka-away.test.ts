@@ -28,7 +28,7 @@ it('an esp-mqtt-like client that repeats each second while Kafka is stopped for 
   const base = Date.now()
   expect(await timed.publish(`{"ts":${base},"values":{"n":0}}`)).toBe(true)
   expect(await untimed.publish('{"values":{"n":0}}')).toBe(true)
-  kafka.pause()
+  using _frozen = kafka.pause()
   const sent: Promise<boolean>[] = []
   for (let n = 1; n <= 5; n++) {
     sent.push(timed.publish(`{"ts":${base + n},"values":{"n":${n}}}`), untimed.publish(`{"values":{"n":${n}}}`))
@@ -58,7 +58,7 @@ it('100,000 messages pushed by one connection while Kafka is stopped: memory sta
 }, async () => {
   const pusherToken = await stack.addDevice('pusher')
   const otherToken = await stack.addDevice('bystander')
-  kafka.pause()
+  using _frozen = kafka.pause()
   const before = residentMb(stack.gateway.pid)
   const socket = createConnection(stack.mqttPort, '127.0.0.1')
   socket.on('error', () => {})
@@ -137,7 +137,7 @@ it('HTTP waits at most its hold, then says 503 and when to come back; readiness 
   timeout: 60_000,
 }, async () => {
   const token = await stack.addDevice('http-held')
-  kafka.pause()
+  using _frozen = kafka.pause()
   const started = performance.now()
   const answer = await fetch(`http://127.0.0.1:${stack.httpPort}/v1/telemetry`, {
     method: 'POST',

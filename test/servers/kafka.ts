@@ -56,7 +56,7 @@ export async function startKafka(
     startMs: options.node === undefined ? 60_000 : 180_000, // several share the machine
   })
   const close = async () => {
-    await server.kill('SIGKILL') // an orderly stop takes seconds and its data goes anyway
+    await server.close('SIGKILL') // an orderly stop takes seconds and its data goes anyway
     if (options.dir === undefined) await rm(dir, { recursive: true, force: true })
   }
   return Object.defineProperties(

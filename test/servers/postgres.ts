@@ -53,7 +53,7 @@ export async function startPostgres(
     startMs: 20_000,
   })
   const close = async () => {
-    await server.kill('SIGQUIT')
+    await server.close('SIGQUIT')
     if (options.dir === undefined) for (const path of [dataPath, dir]) await rm(path, { recursive: true, force: true })
   }
   return Object.defineProperties(

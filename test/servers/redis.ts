@@ -24,7 +24,7 @@ export async function startRedis(options: { dir?: string; port?: number } = {}):
     startMs: 15_000,
   })
   const close = async () => {
-    await server.kill('SIGKILL')
+    await server.close('SIGKILL')
     if (options.dir === undefined) await rm(dir, { recursive: true, force: true })
   }
   return Object.defineProperties(

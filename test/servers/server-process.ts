@@ -26,19 +26,27 @@ export interface ServerProcess extends AsyncDisposable {
   readonly pid: number
   kill(signal?: NodeJS.Signals): Promise<void>
   restart(): Promise<void>
-  pause(): void
+  /**
+   * Freezes it. What must be closed while the server answers is to be declared before `using frozen = server.pause()`: a test that fails
+   * meanwhile ends the freeze first, and does not wait for ever.
+   */
+  pause(): Disposable
   resume(): void
-  close(): Promise<void>
+  /** @param signal SIGTERM when it is not given */
+  close(signal?: NodeJS.Signals): Promise<void>
 }
 
 const running = new Set<ChildProcess>()
+/** Servers that are not closed yet, for what is said of a failed test. */
+const opened = new Map<object, { name: string; logFile: string; pid: () => number; revive: () => Promise<void> }>()
 let hooked = false
 
 /** Starts a server and waits until it serves; its output goes to a file, whose end is in the error when it does not. */
 export async function startServerProcess(command: Command): Promise<ServerProcess> {
   let child = await launch(command)
+  const isOver = () => child.exitCode !== null || child.signalCode !== null
   const end = async (signal: NodeJS.Signals) => {
-    if (child.exitCode !== null || child.signalCode !== null) return
+    if (isOver()) return
     const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
     const all = [child.pid as number, ...childrenOf(child)] // those of a dead process cannot be found any more
     child.kill(signal)
@@ -47,24 +55,55 @@ export async function startServerProcess(command: Command): Promise<ServerProces
     await ended
     clearTimeout(timer)
   }
-  const close = () => end('SIGTERM')
+  const resume = () => signalAll([child.pid as number, ...childrenOf(child)], 'SIGCONT')
+  const restart = async () => {
+    await end('SIGTERM')
+    child = await relaunch(command)
+  }
+  const close = async (signal: NodeJS.Signals = 'SIGTERM') => {
+    opened.delete(end)
+    await end(signal)
+  }
+  const revive = async () => {
+    if (isOver()) await restart()
+    else resume()
+  }
+  opened.set(end, { name: command.name, logFile: command.logFile, pid: () => child.pid as number, revive })
   return {
     get pid() {
       return child.pid as number
     },
     kill: (signal = 'SIGKILL') => end(signal),
-    async restart() {
-      await end('SIGTERM')
-      child = await relaunch(command)
-    },
+    restart,
     pause() {
       signalAll([child.pid as number, ...childrenOf(child)], 'SIGSTOP')
+      return { [Symbol.dispose]: resume }
     },
-    resume() {
-      signalAll([child.pid as number, ...childrenOf(child)], 'SIGCONT')
-    },
+    resume,
     close,
-    [Symbol.asyncDispose]: close,
+    [Symbol.asyncDispose]: () => close(),
+  }
+}
+
+/** As they were before a test broke them: frozen no more, and started again where they are gone. */
+export async function reviveServers(): Promise<void> {
+  await Promise.allSettled([...opened.values()].map(({ revive }) => revive()))
+}
+
+/** Each server of this process: whether it runs, is stopped or gone, and the end of its log. */
+export function describeServers(): string {
+  const lines = [...opened.values()].map(({ name, logFile, pid }) => {
+    const log = existsSync(logFile) ? tail(logFile).split('\n').slice(-12).join('\n') : 'no log'
+    return `${name} (process ${pid()}, ${stateOf(pid())}), its log ends with:\n${log}`
+  })
+  return lines.join('\n')
+}
+
+function stateOf(pid: number): string {
+  try {
+    return /^State:\s+(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 'unknown'
+  } catch {
+    return 'gone'
   }
 }
 

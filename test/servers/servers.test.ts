@@ -38,7 +38,7 @@ it('kills, freezes and restarts a Postgres, which keeps its rows', async () => {
   await postgres.restart()
   expect(postgres.pid).not.toBe(pid)
   expect(await ask(postgres.url, 'SELECT seven FROM kept')).toEqual([{ seven: 7 }])
-  postgres.pause()
+  using _frozen = postgres.pause()
   await expect(ask(postgres.url, 'SELECT 1', 500)).rejects.toThrow()
   postgres.resume()
   expect(await ask(postgres.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }])

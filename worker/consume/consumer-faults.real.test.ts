@@ -94,7 +94,7 @@ it('waits for a Postgres that is down for longer than the session, and keeps its
 
 it('waits for a Postgres that is frozen', async () => {
   await underLoad(async () => {
-    postgres.pause()
+    using _frozen = postgres.pause()
     await sleep(8000)
     postgres.resume()
   })
@@ -109,7 +109,7 @@ it('goes on after kill -9 of Kafka', async () => {
 
 it('goes on after Kafka was frozen for longer than the session', async () => {
   await underLoad(async () => {
-    kafka.pause()
+    using _frozen = kafka.pause()
     await sleep(12_000)
     kafka.resume()
   })
