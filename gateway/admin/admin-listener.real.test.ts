@@ -182,6 +182,8 @@ const actions: Action[] = [
   ['read readings', 'viewer', 200, async () => ['GET', `/devices/${await aReading()}/readings?metric=t`]],
   ['read a series', 'viewer', 200, async () => ['GET', `/devices/${await aReading()}/series?metric=t&step=10m`]],
   ['export readings', 'viewer', 200, async () => ['GET', '/export?format=ndjson&limit=1']],
+  ['list events', 'viewer', 200, async () => ['GET', '/events?kind=lost']],
+  ['export events', 'viewer', 200, async () => ['GET', '/events/export?format=ndjson&limit=1']],
   ['list device types', 'viewer', 200, async () => ['GET', '/device-types']],
   ['show a device type', 'viewer', 200, async () => ['GET', `/device-types/${await aType()}`]],
   ['set a device type', 'operator', 200, async () => ['POST', '/device-types/pump', { mode: 'off' }]],

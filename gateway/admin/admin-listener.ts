@@ -21,6 +21,7 @@ import { adminTokenRoutes } from './routes/admin-tokens.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { credentialRoutes } from './routes/credentials.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
+import { deviceEventRoutes } from './routes/device-events.ts'
 import { deviceTypeRoutes } from './routes/device-types.ts'
 import { deviceRoutes } from './routes/devices.ts'
 import { limitRoutes } from './routes/limits.ts'
@@ -48,6 +49,7 @@ export const adminRoutes: readonly AdminRoute[] = [
   ...deadLetterRoutes,
   ...deviceTypeRoutes,
   ...readingRoutes,
+  ...deviceEventRoutes,
 ]
 
 const base = '/admin/v1'

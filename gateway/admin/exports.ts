@@ -1,18 +1,14 @@
 import { Readable } from 'node:stream'
 import pg from 'pg'
 import type { Log } from '#platform/log.ts'
-import { microTime } from './registry/read-telemetry.ts'
-import { conflict, invalid } from './registry/refusal.ts'
+import { conflict } from './registry/refusal.ts'
 
-export interface ExportFilter {
-  readonly tenant: string
-  readonly device?: string | undefined
-  readonly prefix?: string | undefined
-  readonly metric?: string | undefined
-  readonly from: Date
-  /** Exclusive. */
-  readonly to: Date
-  /** Ends after so many. Absent: it fails after ten million. */
+/** What is exported: a statement, and the names of its columns as CSV has them. NDJSON has them in camel case, without what is null. */
+export interface ExportQuery {
+  readonly sql: string
+  readonly values: readonly unknown[]
+  readonly columns: readonly string[]
+  /** Ends after so many rows. Absent: it fails after ten million. */
   readonly limit?: number | undefined
 }
 
@@ -32,22 +28,8 @@ const statementMs = 60_000
 /** Text that is ready and was not taken yet. */
 const highWaterMark = 262_144
 
-interface Row {
-  readonly time: string
-  readonly device: string
-  readonly metric: string
-  readonly unit: string | null
-  readonly value: number | null
-  readonly text: string | null
-  readonly flag: boolean | null
-  readonly clock: number
-  readonly ingest_time: string
-}
-
-const columns = ['time', 'device', 'metric', 'unit', 'value', 'text', 'flag', 'clock', 'ingest_time'] as const
-
 /**
- * Readings as a stream of text, from a cursor of the server: no more is fetched than is taken, and memory is bounded whatever the number of rows. Each has a
+ * Rows as a stream of text, from a cursor of the server: no more is fetched than is taken, and memory is bounded whatever the number of rows. Each has a
  * connection of its own, which ends with it; when whoever asked goes away, the query under way is cancelled.
  */
 export class Exports {
@@ -60,16 +42,15 @@ export class Exports {
     this.#log = log
   }
 
-  /** @throws BridgeError BRIDGE_USAGE when two are under way, or there is no such tenant */
-  async open(filter: ExportFilter, format: ExportFormat): Promise<Readable> {
-    if (filter.from >= filter.to) throw invalid('the range ends before it begins')
+  /** @throws BridgeError BRIDGE_USAGE when two are under way */
+  async open(query: ExportQuery, format: ExportFormat): Promise<Readable> {
     if (this.#open.size >= maxAtOnce) throw conflict(`${maxAtOnce} exports are under way already; come back later`)
     const held = new Readable({ read() {} })
     this.#open.add(held) // its place, while the connection is made
     try {
       const client = await connected(this.#databaseUrl)
       let isBusy = false
-      const pages = texts(client, filter, format)
+      const pages = texts(client, query, format)
       const stream = new Readable({
         highWaterMark,
         // Called when what was fetched is taken.
@@ -91,7 +72,7 @@ export class Exports {
         },
       })
       this.#open.add(stream)
-      stream.once('error', (error) => this.#log.warn({ err: error }, 'an export of readings ended before its time'))
+      stream.once('error', (error) => this.#log.warn({ err: error }, 'an export ended before its time'))
       return stream
     } finally {
       this.#open.delete(held)
@@ -132,26 +113,19 @@ async function end(client: pg.Client, isBusy: boolean, databaseUrl: string): Pro
 
 async function* texts(
   client: pg.Client,
-  filter: ExportFilter,
+  { sql, values, columns, limit }: ExportQuery,
   format: ExportFormat,
 ): AsyncGenerator<string, undefined> {
-  const { tenant, device, prefix, metric, from, to, limit } = filter
   const endMs = performance.now() + maxMs
+  const lineOf = format === 'csv' ? csvLine(columns) : jsonLine(columns)
   await client.query('BEGIN READ ONLY')
-  await client.query(
-    `DECLARE readings NO SCROLL CURSOR FOR
-     SELECT ${microTime('r.event_time')} AS time, d.external_id AS device, m.name AS metric, m.unit, r.value, r.text, r.flag, r.clock,
-       ${microTime('r.ingest_time')} AS ingest_time
-     FROM reading r JOIN device d ON d.id = r.device_id JOIN metric m ON m.id = r.metric_id JOIN tenant t ON t.id = d.tenant_id
-     WHERE t.name = $1 AND r.event_time >= $2 AND r.event_time < $3 AND ($4::text IS NULL OR d.external_id = $4)
-       AND ($5::text IS NULL OR starts_with(d.external_id, $5)) AND ($6::text IS NULL OR m.name = $6)
-     ${limit === undefined ? '' : `LIMIT ${limit}`}`,
-    [tenant, from, to, device ?? null, prefix ?? null, metric ?? null],
-  )
+  await client.query(`DECLARE exported NO SCROLL CURSOR FOR ${sql}${limit === undefined ? '' : ` LIMIT ${limit}`}`, [
+    ...values,
+  ])
   if (format === 'csv') yield `${columns.join(',')}\n`
   for (let rows = 0; ; ) {
-    const page = await client.query<Row>(`FETCH ${rowsAtOnce} FROM readings`)
-    if (page.rows.length > 0) yield page.rows.map(format === 'csv' ? csvOf : jsonOf).join('')
+    const page = await client.query<unknown[]>({ text: `FETCH ${rowsAtOnce} FROM exported`, rowMode: 'array' })
+    if (page.rows.length > 0) yield page.rows.map(lineOf).join('')
     if (page.rows.length < rowsAtOnce) return undefined
     rows += page.rows.length
     // The answer has begun: only an end without its end says that rows are missing.
@@ -160,17 +134,20 @@ async function* texts(
   }
 }
 
-function csvOf({ time, device, metric, unit, value, text, flag, clock, ingest_time }: Row): string {
-  return `${time},${cell(device)},${cell(metric)},${cell(unit)},${value ?? ''},${cell(text)},${flag ?? ''},${clock},${ingest_time}\n`
+type LineOf = (row: readonly unknown[]) => string
+
+function csvLine(columns: readonly string[]): LineOf {
+  return (row) => `${columns.map((_, index) => cell(row[index])).join(',')}\n`
 }
 
-function cell(text: string | null): string {
-  if (text === null) return ''
+function cell(value: unknown): string {
+  if (value === null) return ''
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  const text = typeof value === 'string' ? value : JSON.stringify(value)
   return /[",\r\n]/.test(text) || text === '' ? `"${text.replaceAll('"', '""')}"` : text
 }
 
-/** Without what is null. */
-function jsonOf({ ingest_time, ...row }: Row): string {
-  const members = Object.entries({ ...row, ingestTime: ingest_time }).filter(([, value]) => value !== null)
-  return `${JSON.stringify(Object.fromEntries(members))}\n`
+function jsonLine(columns: readonly string[]): LineOf {
+  const names = columns.map((column) => column.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()))
+  return (row) => `${JSON.stringify(Object.fromEntries(names.map((name, index) => [name, row[index] ?? undefined])))}\n`
 }

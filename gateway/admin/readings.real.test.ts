@@ -6,6 +6,7 @@ import { freshDatabase } from '#test/servers/fresh.ts'
 import { startAdminListener } from './admin-listener.ts'
 import { Exports } from './exports.ts'
 import { addAdminToken } from './registry/admin-tokens.ts'
+import { readingsExport } from './registry/read-telemetry.ts'
 import { newAdminToken } from './registry/tokens.ts'
 
 const ownToken = newAdminToken()
@@ -258,7 +259,7 @@ it('fetches no more than is taken, and ends its query when the client goes away'
   await expect.poll(exportConnections, { timeout: 5000 }).toBe(0)
 
   const exports = new Exports(databaseUrl, silentLog)
-  const filter = { tenant: 'default', from: new Date(startMs - 1), to: new Date() }
+  const filter = readingsExport({ tenant: 'default', from: new Date(startMs - 1), to: new Date() })
   const stream = await exports.open(filter, 'csv')
   stream.read(0)
   await new Promise((resolve) => setTimeout(resolve, 500))

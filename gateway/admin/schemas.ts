@@ -34,6 +34,16 @@ export const tenantOfQuery = Type.Optional(
   Type.String({ pattern: '^[a-z0-9-]{1,63}$', description: 'default when absent' }),
 )
 
+const moment = (description: string) => Type.Optional(Type.String({ minLength: 2, maxLength: 40, description }))
+export const range = {
+  from: moment('2h ago, or a time such as 2030-01-31T12:00:00Z; a day ago when absent'),
+  to: moment('likewise, exclusive; now when absent'),
+}
+export const prefix = Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'of the ids of devices' }))
+export const cursor = Type.Optional(
+  Type.String({ pattern: '^[A-Za-z0-9_-]{1,1024}$', description: '`next` of the page before' }),
+)
+
 export function limitOf(text: string | undefined): number {
   return text === undefined ? 100 : Number(text)
 }

@@ -1,7 +1,9 @@
 import type { Client } from './change.ts'
 import { noDevice } from './device-lock.ts'
 import { checkDeviceId, checkTenantName } from './names.ts'
-import { invalid, missing } from './refusal.ts'
+import { cursorOf, cursorText, numberOf, type Page, pageOf } from './page.ts'
+import { missing } from './refusal.ts'
+import { microTime } from './times.ts'
 
 /** A value of a metric: exactly one of value, text, flag is not null. */
 export interface ReadingRow {
@@ -19,15 +21,6 @@ export interface LatestRow extends ReadingRow {
   readonly device: string
   readonly metric: string
 }
-
-export interface Page<Row> {
-  readonly rows: readonly Row[]
-  /** The `after` of the next page; null at the end. */
-  readonly next: string | null
-}
-
-/** A time with its microseconds, as programs read it. */
-export const microTime = (column: string) => `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 
 export interface LatestFilter {
   readonly tenant: string
@@ -108,6 +101,29 @@ export async function listReadings(
   return pageOf(rows, limit, (row) => cursorText([row.us, row.metricId, row.ordinal]))
 }
 
+export interface ReadingsExport {
+  readonly tenant: string
+  readonly device?: string | undefined
+  readonly prefix?: string | undefined
+  readonly metric?: string | undefined
+  readonly from: Date
+  /** Exclusive. */
+  readonly to: Date
+}
+
+/** Readings with the names of what they are of, in no order that is promised. */
+export function readingsExport({ tenant, device, prefix, metric, from, to }: ReadingsExport) {
+  return {
+    columns: ['time', 'device', 'metric', 'unit', 'value', 'text', 'flag', 'clock', 'ingest_time'],
+    sql: `SELECT ${microTime('r.event_time')} AS time, d.external_id AS device, m.name AS metric, m.unit, r.value, r.text, r.flag, r.clock,
+       ${microTime('r.ingest_time')} AS ingest_time
+     FROM reading r JOIN device d ON d.id = r.device_id JOIN metric m ON m.id = r.metric_id JOIN tenant t ON t.id = d.tenant_id
+     WHERE t.name = $1 AND r.event_time >= $2 AND r.event_time < $3 AND ($4::text IS NULL OR d.external_id = $4)
+       AND ($5::text IS NULL OR starts_with(d.external_id, $5)) AND ($6::text IS NULL OR m.name = $6)`,
+    values: [tenant, from, to, device ?? null, prefix ?? null, metric ?? null],
+  }
+}
+
 /** The numbers of a device and of a metric's units. @throws BridgeError BRIDGE_USAGE when there is no such device or metric */
 export async function seriesOf(
   client: Client,
@@ -126,7 +142,8 @@ export async function seriesOf(
   return { deviceId, tenantId, metricIds: rows.map(({ id }) => id) }
 }
 
-async function deviceNumber(
+/** @throws BridgeError BRIDGE_USAGE when there is no such device */
+export async function deviceNumber(
   client: Client,
   tenant: string,
   device: string,
@@ -173,35 +190,4 @@ export async function deviceStatuses(
     ),
   )
   return pageOf(shown, limit, ({ device }) => String(device))
-}
-
-function pageOf<Row extends object>(rows: readonly Row[], limit: number, cursor: (row: Row) => string): Page<Row> {
-  const shown = rows.slice(0, limit)
-  const last = shown.at(-1)
-  return { rows: shown, next: rows.length > limit && last !== undefined ? cursor(last) : null }
-}
-
-function cursorText(parts: readonly (string | number)[]): string {
-  return Buffer.from(JSON.stringify(parts)).toString('base64url')
-}
-
-function cursorOf(text: string, length: number): (string | number)[] {
-  try {
-    const parts: unknown = JSON.parse(Buffer.from(text, 'base64url').toString())
-    if (
-      Array.isArray(parts) &&
-      parts.length === length &&
-      parts.every((part) => (typeof part === 'string' ? !part.includes('\0') : Number.isSafeInteger(part)))
-    )
-      return parts
-  } catch {
-    // as below
-  }
-  throw invalid('`after` is not what `next` of another page was')
-}
-
-function numberOf(part: string | number | undefined): number | null {
-  if (part === undefined) return null
-  if (typeof part !== 'number' || Math.abs(part) > 9e15) throw invalid('`after` is not what `next` of another page was')
-  return part
 }

@@ -43,3 +43,6 @@ export function momentOf(text: string, what: string, nowMs = Date.now()): Date {
     )
   return new Date(ms)
 }
+
+/** A column's time with its microseconds, as programs read it. */
+export const microTime = (column: string) => `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`

@@ -1,24 +1,22 @@
 import Type from 'typebox'
-import { contentTypes, type ExportFormat } from '../exports.ts'
-import { deviceStatuses, latestReadings, listReadings, type ReadingFilter } from '../registry/read-telemetry.ts'
+import {
+  deviceStatuses,
+  latestReadings,
+  listReadings,
+  type ReadingFilter,
+  readingsExport,
+} from '../registry/read-telemetry.ts'
 import { maxSteps, readingSeries } from '../registry/reading-series.ts'
 import { invalid } from '../registry/refusal.ts'
-import { durationMs, momentOf } from '../registry/times.ts'
-import { adminRoute, Streamed } from '../route.ts'
-import { deviceId, limit, limitOf, nullable, strict, tenantOfQuery } from '../schemas.ts'
+import { durationMs } from '../registry/times.ts'
+import { adminRoute } from '../route.ts'
+import { cursor, deviceId, limit, limitOf, nullable, prefix, range, strict, tenantOfQuery } from '../schemas.ts'
+import { exportOptions, exportTypes, streamedExport } from './exporting.ts'
+import { rangeOf } from './time-range.ts'
 
 const tag = 'readings'
 const params = strict({ device: deviceId })
 const metricName = Type.String({ minLength: 1, maxLength: 256 })
-const moment = (description: string) => Type.Optional(Type.String({ minLength: 2, maxLength: 40, description }))
-const range = {
-  from: moment('2h ago, or a time such as 2030-01-31T12:00:00Z; a day ago when absent'),
-  to: moment('likewise, exclusive; now when absent'),
-}
-const prefix = Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'of the ids of devices' }))
-const cursor = Type.Optional(
-  Type.String({ pattern: '^[A-Za-z0-9_-]{1,1024}$', description: '`next` of the page before' }),
-)
 const number = Type.Union([Type.Number(), Type.Null()])
 const flag = Type.Union([Type.Boolean(), Type.Null()])
 const reading = {
@@ -162,41 +160,29 @@ export const readingRoutes = [
       prefix,
       metric: Type.Optional(metricName),
       ...range,
-      format: Type.Optional(Type.Enum(['csv', 'ndjson'], { description: 'csv when absent' })),
-      limit: Type.Optional(
-        Type.String({ pattern: '^[1-9][0-9]{0,8}$', description: 'rows; the answer then ends in order' }),
-      ),
+      ...exportOptions,
     }),
     status: 200,
-    streams: Object.values(contentTypes).map((type) => type.split(';', 1)[0] as string),
+    streams: exportTypes,
     response: Type.Unknown(),
-    async handle({ exports, query: { tenant = 'default', device, prefix, metric, from, to, format = 'csv', limit } }) {
-      const rows = limit === undefined ? undefined : Number(limit)
-      const filter = { tenant, device, prefix, metric, ...rangeOf({ from, to }), limit: rows }
-      return new Streamed(contentTypes[format as ExportFormat], await exports.open(filter, format as ExportFormat))
+    async handle({ exports, query: { tenant = 'default', device, prefix, metric, from, to, ...options } }) {
+      const query = readingsExport({ tenant, device, prefix, metric, ...rangeOf({ from, to }) })
+      return await streamedExport(exports, query, options)
     },
   }),
 ]
 
-interface RangeQuery {
-  readonly from?: string | undefined
-  readonly to?: string | undefined
-}
-
-function rangeOf({ from = '1d', to }: RangeQuery): { from: Date; to: Date } {
-  return {
-    from: momentOf(from, 'the time from when'),
-    to: to === undefined ? new Date() : momentOf(to, 'the time until when'),
-  }
-}
-
 function filterOf(
   device: string,
-  query: RangeQuery & { readonly tenant?: string; readonly metric: string; readonly unit?: string },
+  query: {
+    readonly from?: string
+    readonly to?: string
+    readonly tenant?: string
+    readonly metric: string
+    readonly unit?: string
+  },
 ): ReadingFilter {
   const { tenant = 'default', metric, unit } = query
-  const range = rangeOf(query)
-  if (range.from >= range.to) throw invalid('the range ends before it begins')
   if (metric.includes('\0') || unit?.includes('\0')) throw invalid('a name holds no U+0000')
-  return { tenant, device, metric, unit, ...range }
+  return { tenant, device, metric, unit, ...rangeOf(query) }
 }
