@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
 import { expect, it } from 'vitest'
 import { createAdminTokensCommand } from './admin-tokens.ts'
@@ -32,4 +35,15 @@ it.each(commands)('$name has a help with an example of itself, and --json', ({ n
   const help = helpOf(command)
   expect(help).toContain(`npx fleetbridge ${name}`)
   expect(help).toContain('--json')
+})
+
+it('ends quietly when whoever reads its output goes away', async () => {
+  const child = spawn(process.execPath, [fileURLToPath(new URL('../bin/fleetbridge.js', import.meta.url)), 'codecs'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  child.stdout.destroy()
+  let complaint = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text))
+  const [code] = (await once(child, 'close')) as [number]
+  expect([code, complaint]).toEqual([141, ''])
 })

@@ -27,6 +27,7 @@ import { version } from './version.ts'
 import { createWorkerCommand } from './worker.ts'
 
 endWithWrapper()
+endWithReader()
 const program = new Command('fleetbridge')
   .description('MQTT and HTTP in, Kafka in the middle, Postgres rows out: an acknowledgement means durable.')
   .version(version)
@@ -89,4 +90,13 @@ function endWithWrapper(): void {
   const pipe = new Socket({ fd: Number(fd) })
   const end = () => process.kill(process.pid, 'SIGKILL') // as it was to the other one
   pipe.on('error', end).on('close', end).resume().unref()
+}
+
+/** `fleetbridge … | head`: the reader has what it wanted, so the command ends as by SIGPIPE. A server goes on without one. */
+function endWithReader(): void {
+  const serves = ['up', 'gateway', 'worker'].includes(process.argv[2] ?? '')
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', ({ code }: NodeJS.ErrnoException) => {
+      if (code === 'EPIPE' && !serves) process.exit(141)
+    })
 }
