@@ -29,6 +29,7 @@ export function createDevicesCommand(): Command {
     .option('--count <n>', 'add this many, numbered from 1', whole(1, 100_000))
     .option('--prefix <text>', 'what their ids begin with', 'device-')
     .option('--tenant <name>', 'whose they are; made when it is new', 'default')
+    .option('--type <name>', 'what kind they are: contracts and limits go by it (device-types)')
     .option(
       '--alias <name>',
       'another name under which its messages come (a Tasmota topic, a devEui); may be given several times, for one device',
@@ -127,18 +128,19 @@ interface AddFlags extends SnippetFlags {
   readonly count?: number
   readonly prefix: string
   readonly tenant: string
+  readonly type?: string
   readonly alias?: readonly string[]
 }
 
 async function add(ids: readonly string[], flags: AddFlags): Promise<void> {
-  const { count, prefix, tenant, alias, csv, json } = flags
+  const { count, prefix, tenant, type, alias: aliases, csv, json } = flags
   if ((ids.length === 0) === (count === undefined))
     throw new BridgeError(
       'BRIDGE_USAGE',
       'name devices (devices add pump-1 pump-2), or say how many (devices add --count 500)',
     )
   const names = count === undefined ? ids : Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`)
-  if (alias !== undefined && names.length !== 1)
+  if (aliases !== undefined && names.length !== 1)
     throw new BridgeError(
       'BRIDGE_USAGE',
       '--alias is for one device; more come with the column aliases of devices import',
@@ -148,8 +150,8 @@ async function add(ids: readonly string[], flags: AddFlags): Promise<void> {
   if (fleet === 'own') for (const name of names) checkTopicName(name)
   const made = await withRegistry((client) =>
     fleet === undefined
-      ? addDevices(client, tenant, names, alias)
-      : addFleets(client, { tenant, ids: names, aliases: alias, isOwn: fleet === 'own' }),
+      ? addDevices(client, tenant, names, { type, aliases })
+      : addFleets(client, { tenant, ids: names, type, aliases, isOwn: fleet === 'own' }),
   )
   if (printSnippets !== undefined) await printSnippets(made)
   else if (json) await printJson(made)

@@ -39,6 +39,17 @@ it('adds all or none: a device that is there is named', async () => {
   expect((await listDevices(client, 'default', 10)).map(({ device }) => device)).toEqual(['pump-1'])
 })
 
+it('gives new devices their type', async () => {
+  await using database = await migrated()
+  const { client } = database
+  await addDevices(client, 'default', ['pump-1', 'pump-2'], { type: 'pump' })
+  const { rows } = await client.query('SELECT external_id AS device, type FROM device ORDER BY 1')
+  expect(rows).toEqual([
+    { device: 'pump-1', type: 'pump' },
+    { device: 'pump-2', type: 'pump' },
+  ])
+})
+
 it('keeps tenants apart', async () => {
   await using database = await migrated()
   const { client } = database

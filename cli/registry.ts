@@ -22,19 +22,25 @@ function userName(): string {
   }
 }
 
+/** What is said of new devices beside their ids. */
+export interface NewDeviceDetails {
+  readonly type?: string | undefined
+  /** Of the one device. */
+  readonly aliases?: readonly string[] | undefined
+}
+
 /** @throws BridgeError BRIDGE_USAGE when an id is not one, or there already */
 export async function addDevices(
   client: pg.Client,
   tenant: string,
   ids: readonly string[],
-  /** Of the one device. */
-  aliases?: readonly string[],
+  more: NewDeviceDetails = {},
 ): Promise<devices.NewToken[]> {
   return await devices.addDevices(
     client,
     byUser,
     tenant,
-    ids.map((device) => ({ device, aliases })),
+    ids.map((device) => ({ device, ...more })),
   )
 }
 
@@ -47,17 +53,16 @@ export async function addFleets(
   wanted: {
     readonly tenant: string
     readonly ids: readonly string[]
-    readonly aliases?: readonly string[] | undefined
     /** It speaks for itself alone. */
     readonly isOwn: boolean
-  },
+  } & NewDeviceDetails,
 ): Promise<devices.NewToken[]> {
-  const { tenant, ids, aliases, isOwn } = wanted
+  const { tenant, ids, isOwn, ...more } = wanted
   await devices.addDevices(
     client,
     byUser,
     tenant,
-    ids.map((device) => ({ device, aliases })),
+    ids.map((device) => ({ device, ...more })),
   )
   const made: devices.NewToken[] = []
   for (const device of ids) {

@@ -15,6 +15,7 @@ import { partitions } from './partitions.ts'
 import { ports } from './ports.ts'
 import { postgresServer } from './postgres-server.ts'
 import { redis } from './redis.ts'
+import { rollups } from './rollups.ts'
 import { running } from './running.ts'
 import { tlsFiles } from './tls-files.ts'
 
@@ -36,6 +37,7 @@ export const checks: readonly Check[] = [
   postgresServer,
   migrations,
   partitions,
+  rollups,
   databaseSize,
   databaseActivity,
 ]

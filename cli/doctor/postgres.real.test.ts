@@ -12,6 +12,7 @@ import { databaseSize } from './database-size.ts'
 import { migrations } from './migrations.ts'
 import { partitions } from './partitions.ts'
 import { postgresServer } from './postgres-server.ts'
+import { rollups } from './rollups.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
 
@@ -70,6 +71,20 @@ it('tables: not made, as they should be, made by a newer version', async () => {
   const client = await connected(database.url)
   await client.query("INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES ('x', 99999999999999)")
   expect(shortened(await findingsOf(migrations, env))).toEqual([expect.stringMatching(/^fail: .*does not know/)])
+})
+
+it('rollups: no table, none yet, up to date, late', async () => {
+  await using database = await freshDatabase()
+  const seen = async () => shortened(await findingsOf(rollups, { DATABASE_URL: database.url }))
+  expect(await seen()).toEqual([expect.stringMatching(/^warn: not checked/)])
+  await migrate(database.url, silentLog)
+  expect(await seen()).toEqual([expect.stringMatching(/^ok: none yet/)])
+  const client = await connected(database.url)
+  await client.query('insert into rollup_state (tenant_id, processed_until) select id, now() from tenant')
+  expect(await seen()).toEqual([expect.stringMatching(/^ok: \d+ s behind/)])
+  await client.query("update rollup_state set processed_until = now() - interval '3 hours'")
+  await client.query('insert into rollup_dirty (epoch, device_id, metric_id, bucket) values (1, 1, 1, now())')
+  expect(await seen()).toEqual([expect.stringMatching(/^warn: 180 min behind what is stored, 1 marks wait/)])
 })
 
 it('partitions: none yet, not ahead, a default, overdue ones', async () => {

@@ -85,6 +85,17 @@ describe('bad lines', () => {
     ])
   })
 
+  it('a quote that holds lines together: all of them are named', async () => {
+    const { rows, rejected } = await read('device,site\na,1\nb,"2\nc,3\nd,"4"\ne,5\nf,"x" y\ng,7\nh,8\n')
+    expect(rows.map(({ device }) => device)).toEqual(['a', 'e'])
+    const reasons = rejected.map(({ line, reason }) => `${line} ${reason}`)
+    expect(reasons).toEqual([
+      expect.stringMatching(/^3 and those until line 5, which a quote holds together, are no CSV/),
+      expect.stringMatching(/^7 is no CSV/),
+      expect.stringMatching(/^7 and those until line 9, which a quote holds together, are no CSV/),
+    ])
+  })
+
   it('bytes that are no UTF-8 are no other name', async () => {
     const { rows, rejected } = await read(Buffer.from('device\na\xff\nb\n', 'latin1'))
     expect(rows).toMatchObject([{ device: 'b' }])

@@ -44,6 +44,7 @@ export async function readDeviceCsv(input: Readable, tenant: string): Promise<De
   const parser = parse({
     bom: true,
     info: true,
+    raw: true, // a record that is none may hold several lines: all are named
     relax_column_count: true,
     skip_empty_lines: true,
     max_record_size: maxRecordBytes,
@@ -153,6 +154,8 @@ function damagedLine(error: CsvError | undefined, lastLine: number): RejectedLin
       device: '',
       reason: `and all that follow are not read: a quote is not closed, or a line has more than ${maxRecordBytes} bytes. Mend it and import again`,
     }
-  const line = Number((error as { lines?: number } | undefined)?.lines ?? lastLine + 1)
-  return { line, device: '', reason: `is no CSV: ${error?.message ?? 'it cannot be read'}` }
+  const { lines = lastLine + 1, raw = '' } = (error ?? {}) as { lines?: number; raw?: string }
+  const first = lines - (raw.trimEnd().match(/\n/g)?.length ?? 0)
+  const which = first === lines ? 'is' : `and those until line ${lines}, which a quote holds together, are`
+  return { line: first, device: '', reason: `${which} no CSV: ${error?.message ?? 'it cannot be read'}` }
 }
