@@ -1,14 +1,11 @@
 import pg from 'pg'
 import { expect, it } from 'vitest'
 import { listCredentials } from '#gateway/admin/registry/credentials.ts'
-import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { addFleets } from './registry.ts'
 
 it('firmware with topics of its own gets a fleet credential, and that of a plug speaks for itself alone', async () => {
-  await using database = await freshDatabase()
-  await migrate(database.url, silentLog)
+  await using database = await migratedDatabase()
   const client = new pg.Client(database.url)
   await client.connect()
   try {

@@ -1,14 +1,11 @@
 import pg from 'pg'
 import { expect, it } from 'vitest'
-import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { addCredential, addDevices, addFleetCredential, hashOf, keepDevice, listDevices } from './registry.ts'
 
 async function migrated(): Promise<{ client: pg.Client } & AsyncDisposable> {
   await using opened = new AsyncDisposableStack()
-  const { url } = opened.use(await freshDatabase())
-  await migrate(url, silentLog)
+  const { url } = opened.use(await migratedDatabase())
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   opened.defer(() => client.end())

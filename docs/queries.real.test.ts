@@ -1,9 +1,7 @@
 import { readFileSync } from 'node:fs'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 
 const page = readFileSync(new URL('./queries.md', import.meta.url), 'utf8')
 const examples = [...page.matchAll(/([^\n]+)\n```sql\n([\s\S]+?)```/g)].map((match) => ({
@@ -12,13 +10,12 @@ const examples = [...page.matchAll(/([^\n]+)\n```sql\n([\s\S]+?)```/g)].map((mat
 }))
 const shell = /fleetbridge sql "([^"]+)"/.exec(page)?.[1] as string
 
-let database: Awaited<ReturnType<typeof freshDatabase>>
+let database: Awaited<ReturnType<typeof migratedDatabase>>
 let owner: pg.Client
 let reader: pg.Client
 
 beforeAll(async () => {
-  database = await freshDatabase()
-  await migrate(database.url, silentLog)
+  database = await migratedDatabase()
   owner = new pg.Client(database.url)
   reader = new pg.Client(database.url)
   await Promise.all([owner.connect(), reader.connect()])

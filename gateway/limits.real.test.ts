@@ -3,8 +3,7 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { loadConfig } from '#platform/config.ts'
 import { silentLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { startAdminListener } from './admin/admin-listener.ts'
 import { addDevices } from './admin/registry/devices.ts'
 import { listLimits, setLimit, unsetLimit } from './admin/registry/limits.ts'
@@ -21,8 +20,7 @@ let client: pg.Client
 let gateways: Gateway[]
 
 beforeAll(async () => {
-  databaseUrl = opened.use(await freshDatabase()).url
-  await migrate(databaseUrl, silentLog)
+  databaseUrl = opened.use(await migratedDatabase()).url
   client = new pg.Client(databaseUrl)
   await client.connect()
   opened.defer(() => client.end())

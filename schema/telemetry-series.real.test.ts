@@ -1,21 +1,18 @@
 import { randomInt } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 
 const begin = Date.parse('2026-06-01T00:00:00Z')
 const minute = 60_000
 const hour = 60 * minute
 const minutes = 10 * 24 * 60
 
-let database: Awaited<ReturnType<typeof freshDatabase>>
+let database: Awaited<ReturnType<typeof migratedDatabase>>
 let client: pg.Client
 
 beforeAll(async () => {
-  database = await freshDatabase()
-  await migrate(database.url, silentLog)
+  database = await migratedDatabase()
   client = new pg.Client(database.url)
   await client.connect()
   await client.query(`

@@ -1,19 +1,16 @@
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { createClock } from './clock.ts'
 import { deviceIdsOf } from './logins.ts'
 import { Outbox } from './outbox.ts'
 import { createPayloadMaker } from './payload.ts'
 import { compareRows, type SentByFleet, waitForRows } from './stored-rows.ts'
 
-let database: Awaited<ReturnType<typeof freshDatabase>>
+let database: Awaited<ReturnType<typeof migratedDatabase>>
 let pool: pg.Pool
 beforeAll(async () => {
-  database = await freshDatabase()
-  await migrate(database.url, silentLog)
+  database = await migratedDatabase()
   pool = new pg.Pool({ connectionString: database.url, max: 2 })
   pool.on('error', () => {})
   await pool.query(`CREATE TABLE reading_test PARTITION OF reading DEFAULT`)

@@ -13,7 +13,7 @@ export const rollups: Check = {
       return [warn('not checked: there is no table "rollup_state" yet', undefined, 'npx fleetbridge init')]
     const { rows } = await pool.query<{ behind: number | null; marks: number }>(
       `select (select extract(epoch from clock_timestamp() - min(processed_until)) from rollup_state)::float8 as behind,
-         (select count(*) from (select from rollup_dirty limit 100000) some)::int as marks`,
+         (select count(*) from (select from rollup_dirty limit 100000) marks)::int as marks`,
     )
     const { behind, marks } = rows[0] as { behind: number | null; marks: number }
     if (behind === null) return [ok('none yet: a worker computes them as readings come')]

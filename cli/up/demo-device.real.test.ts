@@ -3,16 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { changeStatus } from '#gateway/admin/registry/devices.ts'
-import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { withDatabase } from '../database.ts'
 import { byUser } from '../registry.ts'
 import { demoLogin } from './demo-device.ts'
 
 it('keeps device and token, makes a new token when that was revoked, and another device when it was removed', async () => {
-  await using database = await freshDatabase()
-  await migrate(database.url, silentLog)
+  await using database = await migratedDatabase()
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetbridge-demo-'))
   onTestFinished(() => rmSync(dataDir, { recursive: true }))
   const start = () => demoLogin(database.url, dataDir)

@@ -1,8 +1,7 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import type { Replayer } from '../dead-letters/replayer.ts'
 import { startAdminListener } from './admin-listener.ts'
 import { type AdminRole, addAdminToken } from './registry/admin-tokens.ts'
@@ -17,8 +16,7 @@ let tokens: Record<AdminRole, string>
 let numbered = 0
 
 beforeAll(async () => {
-  const { url } = opened.use(await freshDatabase())
-  await migrate(url, silentLog)
+  const { url } = opened.use(await migratedDatabase())
   client = new pg.Client(url)
   await client.connect()
   opened.defer(() => client.end())

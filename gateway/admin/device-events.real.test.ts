@@ -2,8 +2,7 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { startAdminListener } from './admin-listener.ts'
 import { addAdminToken } from './registry/admin-tokens.ts'
 import { newAdminToken } from './registry/tokens.ts'
@@ -19,8 +18,7 @@ let viewer: string
 let acme: string
 
 beforeAll(async () => {
-  const { url } = opened.use(await freshDatabase())
-  await migrate(url, silentLog)
+  const { url } = opened.use(await migratedDatabase())
   const client = new pg.Client(url)
   await client.connect()
   opened.defer(() => client.end())

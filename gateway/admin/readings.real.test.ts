@@ -1,8 +1,7 @@
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { startAdminListener } from './admin-listener.ts'
 import { Exports } from './exports.ts'
 import { addAdminToken } from './registry/admin-tokens.ts'
@@ -22,8 +21,7 @@ let viewer: string
 let acme: string
 
 beforeAll(async () => {
-  const { url } = opened.use(await freshDatabase())
-  await migrate(url, silentLog)
+  const { url } = opened.use(await migratedDatabase())
   databaseUrl = url
   client = new pg.Client(url)
   await client.connect()

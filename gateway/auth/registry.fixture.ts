@@ -4,16 +4,14 @@ import { type AddressInfo, connect as connectTo, createServer, type Socket } fro
 import pg from 'pg'
 import { silentLog } from '#platform/log.ts'
 import { createMetrics } from '#platform/metrics.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { type Registry, type RegistryOptions, startRegistry } from './registry.ts'
 
 type Wanted = Partial<Omit<RegistryOptions, 'limits'> & RegistryOptions['limits']>
 
 /** A database of its own, what an operator does in it, and gateways that read it. */
 export async function openRegistryDatabase() {
-  const database = await freshDatabase()
-  await migrate(database.url, silentLog)
+  const database = await migratedDatabase()
   const client = new pg.Client(database.url)
   await client.connect()
 

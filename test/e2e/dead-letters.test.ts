@@ -6,7 +6,7 @@ import pg from 'pg'
 import { expect, inject, it, onTestFinished, vi } from 'vitest'
 import { addFleetCredential } from '#cli/registry.ts'
 import { freePort } from '#test/servers/free-port.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 import { Stack } from '#test/stack/stack.ts'
 
@@ -165,7 +165,7 @@ it('1,000 bad messages among 10,000 good ones: all are accounted for, and a repl
 })
 
 it('the running instance: list, show and replay without naming anything', async () => {
-  await using database = await freshDatabase()
+  await using database = await migratedDatabase()
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetbridge-letters-'))
   onTestFinished(() => rmSync(dataDir, { recursive: true, force: true }))
   const httpPort = await freePort()
@@ -212,7 +212,7 @@ it('the running instance: list, show and replay without naming anything', async 
 })
 
 it('a wrong route is mended while it runs, and what it had parked becomes rows by a replay, once', async () => {
-  await using database = await freshDatabase()
+  await using database = await migratedDatabase()
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetbridge-routes-'))
   onTestFinished(() => rmSync(dataDir, { recursive: true, force: true }))
   const config = join(dataDir, 'fleetbridge.yaml')

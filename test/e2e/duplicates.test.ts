@@ -5,7 +5,7 @@ import pg from 'pg'
 import { expect, inject, it, vi } from 'vitest'
 import { addDevices } from '#cli/registry.ts'
 import { freePort } from '#test/servers/free-port.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { BridgeProcess } from '#test/stack/process.ts'
 import { publishRaw } from '#test/stack/raw-publish.ts'
 import { Stack } from '#test/stack/stack.ts'
@@ -238,7 +238,7 @@ it('with Kafka, over two gateways, gateway and worker killed in between: one row
 })
 
 it('embedded, killed in between: one row each, and the counters', async () => {
-  await using database = await freshDatabase()
+  await using database = await migratedDatabase()
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetbridge-duplicates-'))
   const env = {
     DATABASE_URL: database.url,

@@ -7,7 +7,7 @@ import { addDevices } from '#gateway/admin/registry/devices.ts'
 import type { Report } from '#simulator/report.ts'
 import { simulate } from '#simulator/simulate.ts'
 import { freePort } from '#test/servers/free-port.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { BridgeProcess } from '#test/stack/process.ts'
 
 const cleanUp = new AsyncDisposableStack()
@@ -18,7 +18,7 @@ let pool: pg.Pool
 let up: BridgeProcess
 
 beforeAll(async () => {
-  const { url } = cleanUp.use(await freshDatabase())
+  const { url } = cleanUp.use(await migratedDatabase())
   const dir = mkdtempSync(join(tmpdir(), 'fleetbridge-abuse-'))
   cleanUp.defer(() => rmSync(dir, { recursive: true, force: true }))
   ;[port, opsPort] = [await freePort(), await freePort()]

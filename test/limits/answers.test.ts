@@ -11,7 +11,7 @@ import { setLimit } from '#gateway/admin/registry/limits.ts'
 import type { LimitSetting } from '#gateway/rate-limit/limit-overrides.ts'
 import { limitsByName } from '#gateway/rate-limit/limits.ts'
 import { freePort } from '#test/servers/free-port.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { BridgeProcess } from '#test/stack/process.ts'
 
 /** What a device hears when it is over a limit: every kind of limit, on every protocol, in both modes. */
@@ -68,7 +68,7 @@ beforeAll(async () => {
   databases = new Map()
   await Promise.all(
     modes.map(async (mode) => {
-      const { url } = cleanUp.use(await freshDatabase())
+      const { url } = cleanUp.use(await migratedDatabase())
       const ports = { mqtt: await freePort(), http: await freePort() }
       const up = cleanUp.use(
         new BridgeProcess(['up'], {
@@ -285,7 +285,7 @@ describe('a limit of the whole installation', () => {
   const ports = { mqtt: 0, http: 0 }
 
   beforeAll(async () => {
-    const { url } = all.use(await freshDatabase())
+    const { url } = all.use(await migratedDatabase())
     const dir = mkdtempSync(join(tmpdir(), 'fleetbridge-limits-all-'))
     all.defer(() => rmSync(dir, { recursive: true, force: true }))
     ports.mqtt = await freePort()

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { freePort } from '#test/servers/free-port.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { BridgeProcess, run } from '#test/stack/process.ts'
 
 const page = readFileSync(new URL('../../docs/limits.md', import.meta.url), 'utf8')
@@ -18,7 +18,7 @@ const cleanUp = new AsyncDisposableStack()
 let env: NodeJS.ProcessEnv
 
 beforeAll(async () => {
-  const { url } = cleanUp.use(await freshDatabase())
+  const { url } = cleanUp.use(await migratedDatabase())
   const dir = mkdtempSync(join(tmpdir(), 'fleetbridge-limits-'))
   cleanUp.defer(() => rmSync(dir, { recursive: true, force: true }))
   env = {

@@ -5,7 +5,7 @@ import { kafkaTopics } from '#schema/kafka-topics.ts'
 import type { TelemetryEvent } from '#schema/telemetry-event.ts'
 import type { Report } from '#simulator/report.ts'
 import { type ReadRecord, readTopic } from '#test/kafka/topics.ts'
-import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
+import { freshTopicPrefix, migratedDatabase } from '#test/servers/fresh.ts'
 import { Load, whatDevicesSaw } from '#test/stack/load.ts'
 import { run } from '#test/stack/process.ts'
 import { type LocalStack, startLocalStack } from '../../ops/local-stack.ts'
@@ -20,11 +20,11 @@ const partitions = 4
 vi.setConfig({ testTimeout: 60_000 + shortest * 3000 })
 
 const topicPrefix = freshTopicPrefix()
-let database: Awaited<ReturnType<typeof freshDatabase>>
+let database: Awaited<ReturnType<typeof migratedDatabase>>
 let stack: LocalStack
 
 beforeAll(async () => {
-  database = await freshDatabase()
+  database = await migratedDatabase()
   stack = await startLocalStack({
     kafkaBrokers: inject('kafkaBrokers'),
     redisUrl: inject('redisUrl'),

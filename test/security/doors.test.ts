@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { hashPassword } from '#gateway/auth/password-hash.ts'
 import { TestAuthority } from '#platform/testing/certificates.ts'
 import { freePort } from '#test/servers/free-port.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { BridgeProcess } from '#test/stack/process.ts'
 import { type Doors, forbidden, goThrough, refusal, type Shown, type Transport, transports } from './doors.ts'
 
@@ -40,7 +40,7 @@ beforeAll(async () => {
       .setIssuedAt()
       .setExpirationTime(expires)
       .sign(privateKey)
-  const own = cleanUp.use(await freshDatabase())
+  const own = cleanUp.use(await migratedDatabase())
   doors = {
     mqtt: await freePort(),
     mqtts: await freePort(),

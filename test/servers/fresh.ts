@@ -2,11 +2,22 @@ import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { inject } from 'vitest'
 
+export type FreshDatabase = { readonly url: string } & AsyncDisposable
+
 /** A new empty database, not migrated, in the tests' Postgres; dropped at the end. */
-export async function freshDatabase(): Promise<{ url: string } & AsyncDisposable> {
+export function freshDatabase(): Promise<FreshDatabase> {
+  return newDatabase('')
+}
+
+/** The same with the schema of this version: a copy of one that was migrated once. */
+export function migratedDatabase(): Promise<FreshDatabase> {
+  return newDatabase(` TEMPLATE ${inject('migratedTemplate')}`)
+}
+
+async function newDatabase(from: string): Promise<FreshDatabase> {
   const server = inject('postgresUrl')
   const name = `test_${randomBytes(6).toString('hex')}`
-  await execute(server, `CREATE DATABASE ${name}`)
+  await execute(server, `CREATE DATABASE ${name}${from}`)
   const url = new URL(server)
   url.pathname = `/${name}`
   return {
@@ -22,7 +33,7 @@ export function freshTopicPrefix(): string {
   return `test-${randomBytes(6).toString('hex')}`
 }
 
-async function execute(connectionString: string, statement: string): Promise<void> {
+export async function execute(connectionString: string, statement: string): Promise<void> {
   const client = new pg.Client({ connectionString })
   await client.connect()
   try {

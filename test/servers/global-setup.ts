@@ -1,4 +1,8 @@
+import { randomBytes } from 'node:crypto'
 import type { TestProject } from 'vitest/node'
+import { silentLog } from '#platform/log.ts'
+import { migrate } from '#platform/migrate.ts'
+import { execute } from './fresh.ts'
 import { startKafka } from './kafka.ts'
 import { startPostgres } from './postgres.ts'
 import { startRedis } from './redis.ts'
@@ -10,6 +14,8 @@ declare module 'vitest' {
     redisUrl: string
     /** A database in which tests may create databases; see fresh.ts. */
     postgresUrl: string
+    /** Name of a database there that is migrated and to which nobody connects: what migratedDatabase copies. */
+    migratedTemplate: string
   }
 }
 
@@ -39,5 +45,19 @@ export default async function setup(project: TestProject): Promise<() => Promise
   project.provide('kafkaBrokers', kafkaBrokers as string)
   project.provide('redisUrl', redisUrl as string)
   project.provide('postgresUrl', postgresUrl as string)
-  return teardown
+  const template = await migratedTemplate(postgresUrl as string)
+  project.provide('migratedTemplate', template.name)
+  return async () => {
+    await template[Symbol.asyncDispose]()
+    await teardown()
+  }
+}
+
+async function migratedTemplate(server: string): Promise<{ name: string } & AsyncDisposable> {
+  const name = `template_${randomBytes(6).toString('hex')}`
+  const url = new URL(server)
+  url.pathname = `/${name}`
+  await execute(server, `CREATE DATABASE ${name}`)
+  await migrate(url.href, silentLog)
+  return { name, [Symbol.asyncDispose]: () => execute(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) }
 }

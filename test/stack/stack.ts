@@ -3,7 +3,7 @@ import pg from 'pg'
 import { addDevices, addFleetCredential } from '#cli/registry.ts'
 import { addAdminToken } from '#gateway/admin/registry/admin-tokens.ts'
 import { freePort } from '#test/servers/free-port.ts'
-import { freshDatabase, freshTopicPrefix } from '#test/servers/fresh.ts'
+import { freshTopicPrefix, migratedDatabase } from '#test/servers/fresh.ts'
 import { BridgeProcess, run } from './process.ts'
 
 export interface StackOptions {
@@ -39,7 +39,7 @@ export class Stack implements AsyncDisposable {
 
   static async start({ kafkaBrokers, redisUrl, databaseUrl, env = {} }: StackOptions): Promise<Stack> {
     const cleanUp = new AsyncDisposableStack()
-    const url = databaseUrl ?? cleanUp.use(await freshDatabase()).url
+    const url = databaseUrl ?? cleanUp.use(await migratedDatabase()).url
     const ports = [await freePort(), await freePort(), await freePort(), await freePort()]
     const stack = new Stack(
       {

@@ -1,16 +1,14 @@
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { startFleetHours } from './fleet-hours.ts'
 
-let database: Awaited<ReturnType<typeof freshDatabase>>
+let database: Awaited<ReturnType<typeof migratedDatabase>>
 let pool: pg.Pool
 
 beforeAll(async () => {
-  database = await freshDatabase()
-  await migrate(database.url, silentLog)
+  database = await migratedDatabase()
   pool = new pg.Pool({ connectionString: database.url, max: 3 })
 })
 afterAll(async () => {

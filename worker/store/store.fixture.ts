@@ -3,10 +3,9 @@ import { isDeepStrictEqual } from 'node:util'
 import pg from 'pg'
 import { silentLog } from '#platform/log.ts'
 import { createMetrics, type Metrics } from '#platform/metrics.ts'
-import { migrate } from '#platform/migrate.ts'
 import type { DeadLetter } from '#schema/dead-letter.ts'
 import type { Reading, TelemetryEvent } from '#schema/telemetry-event.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { type Store, type StoreOptions, startStore } from './store.ts'
 import type { StoreOutcome, StreamRecord, StreamSlice } from './stream-slice.ts'
 
@@ -29,8 +28,7 @@ export interface StoreDatabase extends AsyncDisposable {
 
 export async function storeDatabase(): Promise<StoreDatabase> {
   await using opened = new AsyncDisposableStack()
-  const { url } = opened.use(await freshDatabase())
-  await migrate(url, silentLog)
+  const { url } = opened.use(await migratedDatabase())
   const sql = new pg.Client({ connectionString: url })
   sql.on('error', () => {})
   await sql.connect()

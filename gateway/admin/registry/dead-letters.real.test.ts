@@ -1,9 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { addCredential } from './credentials.ts'
 import {
   countLetters,
@@ -18,13 +16,12 @@ import {
 } from './dead-letters.ts'
 import { addDevices, changeStatus } from './devices.ts'
 
-let database: Awaited<ReturnType<typeof freshDatabase>>
+let database: Awaited<ReturnType<typeof migratedDatabase>>
 let client: pg.Client
 const by = { actor: 'cli:test', makesTenants: true }
 
 beforeAll(async () => {
-  database = await freshDatabase()
-  await migrate(database.url, silentLog)
+  database = await migratedDatabase()
   client = new pg.Client(database.url)
   await client.connect()
 })

@@ -2,9 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import pg from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { silentLog } from '#platform/log.ts'
-import { migrate } from '#platform/migrate.ts'
-import { freshDatabase } from '#test/servers/fresh.ts'
+import { migratedDatabase } from '#test/servers/fresh.ts'
 import { addAdminToken, findAdminToken, revokeAdminToken } from './admin-tokens.ts'
 import { listAudit } from './audit.ts'
 import type { Change } from './change.ts'
@@ -24,8 +22,7 @@ let url: string
 let client: pg.Client
 
 beforeAll(async () => {
-  url = opened.use(await freshDatabase()).url
-  await migrate(url, silentLog)
+  url = opened.use(await migratedDatabase()).url
   client = await connected()
 })
 beforeEach(async () => {
