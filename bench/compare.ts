@@ -2,12 +2,15 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Measured } from './measure.ts'
+import type { PeerRatio } from './ratios.ts'
 
 export interface BenchResult {
   readonly at: string
   readonly commit: string
   readonly machine: { readonly node: string; readonly cpus: number; readonly model?: string | undefined }
   readonly measured: readonly Measured[]
+  /** Absent in results of before. */
+  readonly ratios?: readonly PeerRatio[]
 }
 
 /** The one in the middle by its rate, so that its figures belong together. */

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import pg from 'pg'
 import { startKafka } from '#test/servers/kafka.ts'
 import { startPostgres } from '#test/servers/postgres.ts'
 import { type BenchResult, comparison, mediansOf, readResult } from './compare.ts'
@@ -14,13 +15,14 @@ import { type Measured, measure } from './measure.ts'
 import { type AedesPeer, startAedes } from './peers/aedes.ts'
 import { programOf, startMosquitto, startTelegraf } from './peers/mosquitto.ts'
 import { writePerformancePage } from './performance-page.ts'
+import { peerRatios, ratioLines } from './ratios.ts'
 import { resultTable } from './result-table.ts'
 
 const all = ['closed', 'peers', 'open', 'ramp', 'http', 'idle'] as const
 const usage = `npm run bench -- [--quick] [--rounds 3] [--only ${all.join(',')}] [--redis] [--docs]
 npm run bench -- --compare BEFORE AFTER
   --quick     5 s a measurement and one round, for a look
-  --rounds    how often each is measured; the median counts
+  --rounds    how often fleetbridge and its peers are measured in turns; the median counts. The other loads are measured once
   --only      some of the measurements
   --redis     limits in Redis instead of in the gateway's memory
   --docs      put the table into docs/performance.md
@@ -55,7 +57,7 @@ if (flags.compare) {
 
 const only = new Set(flags.only.split(','))
 const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 3))
-const sendMs = flags.quick ? 5000 : 15_000
+const sendMs = flags.quick ? 5000 : 10_000
 const openMs = flags.quick ? 5000 : 60_000
 const rampMs = flags.quick ? 3000 : 10_000
 const warmupMs = flags.quick ? 2000 : 3000
@@ -80,26 +82,33 @@ opened.defer(() => rmSync(dir, { recursive: true, force: true }))
 const kafka = opened.use(await startKafka())
 const measured: Measured[] = []
 const warm = new Set<string>()
+const databases: string[] = []
 
 const bridge = opened.use(await startFleetbridge(kafka, dir, { devices: idleDevices, partitions, redis: flags.redis }))
+databases.push(bridge.databaseUrl)
 const peers = only.has('peers') ? await startPeers() : []
 
 // First: memory that a load has brought stays for a while.
 if (only.has('idle')) await idle(bridge)
-// Rounds take turns, so that none always has the Kafka that has run longer, or the machine's better minutes.
+// In turns, ours before and after each two peers: a ratio is of neighbours, whichever way the machine drifts meanwhile.
 for (let round = 1; round <= rounds; round++) {
   say(`round ${round} of ${rounds}`)
-  if (only.has('closed')) await closedLoop(bridge)
-  for (const peer of peers) await peer()
-  if (only.has('http')) await httpLoads(bridge)
-  if (only.has('open')) await openLoop(bridge, 'open loop', openRate, openMs)
-  if (only.has('ramp')) await ramp(bridge)
+  // The one that ended the round before begins this one.
+  if (only.has('closed') && (round === 1 || peers.length === 0)) await closedLoop(bridge)
+  for (const [index, peer] of peers.entries()) {
+    await peer()
+    if (only.has('closed') && (index % 2 === 1 || index === peers.length - 1)) await closedLoop(bridge)
+  }
 }
+if (only.has('http')) await httpLoads(bridge)
+if (only.has('open')) await openLoop(bridge, 'open loop', openRate, openMs)
+if (only.has('ramp')) await ramp(bridge)
 
 const medians = mediansOf(measured)
 console.info(`\n${resultTable(medians)}\n`)
-for (const line of ratios(medians)) console.info(line)
-if (flags.docs) writePerformancePage(medians, ratios(medians), commitNow())
+const ratios = peerRatios(measured, readings)
+for (const line of ratioLines(ratios, readings)) console.info(line)
+if (flags.docs) writePerformancePage(measured, ratioLines(ratios, readings), commitNow())
 console.info(`written to ${writeResult()}`)
 
 async function closedLoop({ mqttPort: port, csv, databaseUrl, pids }: BenchedFleetbridge): Promise<void> {
@@ -171,6 +180,7 @@ async function startPeers(): Promise<(() => Promise<void>)[]> {
   mkdirSync(behind)
   const second = opened.use(await startMosquitto(mosquittoFile, behind))
   const postgres = opened.use(await startPostgres({ durable: true }))
+  databases.push(postgres.url)
   const telegraf = opened.use(await startTelegraf(telegrafFile, behind, second.port, postgres.url))
   opened.defer(() => telegraf.end())
   found.push(async () => {
@@ -197,32 +207,27 @@ async function startPeers(): Promise<(() => Promise<void>)[]> {
   return found
 }
 
+/** A checkpoint and the pages it writes are of the load before: none of them shall land in the next one's window. */
+async function checkpoint(): Promise<void> {
+  for (const connectionString of databases) {
+    const client = new pg.Client({ connectionString })
+    await client.connect()
+    await client.query('CHECKPOINT').finally(() => client.end())
+  }
+}
+
 async function take(
   load: Omit<LoadOptions, 'warmupMs' | 'readings'>,
   pids: Readonly<Record<string, number>>,
   more: Parameters<typeof measure>[2] = {},
 ): Promise<Measured> {
+  await checkpoint()
   say(load.name)
   const first = !warm.has(load.name.split(',')[0] as string)
   warm.add(load.name.split(',')[0] as string)
   const one = await measure({ ...load, readings, warmupMs: first ? firstWarmupMs : warmupMs }, pids, more)
   measured.push(one)
   return one
-}
-
-/** What the issue of speed comes down to: ratios between columns of one run. */
-function ratios(medians: readonly Measured[]): string[] {
-  const ours = medians.find(({ name }) => name === 'fleetbridge')
-  if (ours === undefined) return []
-  const others = medians.filter(({ name }) => !name.startsWith('fleetbridge'))
-  return others.flatMap(({ name, messagesPerSecond, rowsPerSecond }) => [
-    `fleetbridge acknowledges ${(ours.messagesPerSecond / messagesPerSecond).toFixed(2)} × what ${name} does`,
-    ...(rowsPerSecond === null
-      ? []
-      : [
-          `fleetbridge stores ${((ours.rowsPerSecond ?? 0) / readings / rowsPerSecond).toFixed(2)} × the messages a second of ${name} (in ${readings} rows each, there one)`,
-        ]),
-  ])
 }
 
 function writeResult(): string {
@@ -232,7 +237,10 @@ function writeResult(): string {
   const at = new Date().toISOString()
   const file = join(folder, `${at.replaceAll(':', '-').slice(0, 19)}-${commit}.json`)
   const machine = { node: process.version, cpus: cpus().length, model: cpus()[0]?.model }
-  writeFileSync(file, `${JSON.stringify({ at, commit, machine, measured } satisfies BenchResult, undefined, 2)}\n`)
+  writeFileSync(
+    file,
+    `${JSON.stringify({ at, commit, machine, measured, ratios } satisfies BenchResult, undefined, 2)}\n`,
+  )
   return file
 }
 
