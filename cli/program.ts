@@ -71,6 +71,12 @@ export function createProgram(): Command {
 /** A command that was made elsewhere has not the program's settings, nor have its own. */
 function inheriting(command: Command, parent: Command): Command {
   command.copyInheritedSettings(parent)
+  const [first] = command.commands
+  if (first !== undefined)
+    command.addHelpText(
+      'after',
+      `\nEach of them has examples:\n  $ npx fleetbridge ${command.name()} ${first.name()} --help`,
+    )
   for (const inner of command.commands) inheriting(inner, command)
   return command
 }
