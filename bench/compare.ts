@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { medianOf } from '#simulator/median.ts'
 import type { Measured } from './measure.ts'
 import type { PeerRatio } from './ratios.ts'
 
@@ -11,12 +12,6 @@ export interface BenchResult {
   readonly measured: readonly Measured[]
   /** Absent in results of before. */
   readonly ratios?: readonly PeerRatio[]
-}
-
-/** The one in the middle by its rate, so that its figures belong together. */
-export function medianOf(rounds: readonly Measured[]): Measured {
-  const sorted = [...rounds].sort((one, other) => one.messagesPerSecond - other.messagesPerSecond)
-  return sorted[Math.floor((sorted.length - 1) / 2)] as Measured
 }
 
 /** The median of each measurement, in the order in which they were made first. */

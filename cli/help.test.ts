@@ -3,27 +3,19 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
 import { expect, it } from 'vitest'
-import { createAdminTokensCommand } from './admin-tokens.ts'
-import { createCredentialsCommand } from './credentials.ts'
-import { createDeadLettersCommand } from './dead-letters.ts'
-import { createDeviceTypesCommand } from './device-types.ts'
-import { createDevicesCommand } from './devices.ts'
-import { createImportCommand } from './import.ts'
-import { createLimitsCommand } from './limits.ts'
-import { createRedecodeCommand } from './redecode.ts'
-import { createTenantsCommand } from './tenants.ts'
+import { createProgram } from './program.ts'
 
-const commands = [
-  createDevicesCommand(),
-  createCredentialsCommand(),
-  createTenantsCommand(),
-  createAdminTokensCommand(),
-  createLimitsCommand(),
-  createDeadLettersCommand(),
-  createDeviceTypesCommand(),
-]
-  .flatMap((group) => group.commands.map((command) => ({ name: `${group.name()} ${command.name()}`, command })))
-  .concat([createImportCommand(), createRedecodeCommand()].map((command) => ({ name: command.name(), command })))
+interface Listed {
+  readonly name: string
+  readonly command: Command
+}
+
+function below(command: Command, path: string): Listed[] {
+  return command.commands.flatMap((inner) => {
+    const name = `${path}${inner.name()}`
+    return [{ name, command: inner }, ...below(inner, `${name} `)]
+  })
+}
 
 function helpOf(command: Command): string {
   let help = ''
@@ -31,10 +23,24 @@ function helpOf(command: Command): string {
   return help
 }
 
-it.each(commands)('$name has a help with an example of itself, and --json', ({ name, command }) => {
-  const help = helpOf(command)
-  expect(help).toContain(`npx fleetbridge ${name}`)
-  expect(help).toContain('--json')
+const commands = below(createProgram(), '')
+/** They run until they are ended; `export` writes rows in a format of its own (--format). */
+const withoutJson = new Set(['up', 'gateway', 'worker', 'export'])
+
+it.each(commands)('$name has a help with an example of itself', ({ name, command }) => {
+  expect(helpOf(command)).toContain(`npx fleetbridge ${name}`)
+  expect(command.description(), 'a phrase, no sentence').not.toMatch(/\.$/)
+})
+
+it.each(commands.filter(({ name, command }) => command.commands.length === 0 && !withoutJson.has(name)))(
+  '$name has --json',
+  ({ command }) => {
+    expect(helpOf(command)).toContain('--json')
+  },
+)
+
+it('the help of the program names the exit codes', () => {
+  expect(helpOf(createProgram())).toContain('Exit codes:')
 })
 
 it('ends quietly when whoever reads its output goes away', async () => {

@@ -10,6 +10,7 @@ import { simulate } from '#simulator/simulate.ts'
 import type { DeviceLogin } from '#simulator/transport.ts'
 import { withDatabase } from './database.ts'
 import { findInstance } from './instance.ts'
+import { whole } from './options.ts'
 import { print, printJson } from './output.ts'
 import { addDevices } from './registry.ts'
 import { csvLogins } from './simulate/csv-logins.ts'
@@ -183,15 +184,6 @@ async function register(databaseUrl: string | undefined, runId: string, count: n
   const digits = String(count).length
   const ids = Array.from({ length: count }, (_, index) => `sim-${runId}-${String(index + 1).padStart(digits, '0')}`)
   return await withDatabase(neededDatabase(databaseUrl), (client) => addDevices(client, 'default', ids))
-}
-
-function whole(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text)
-    if (!/^\d{1,10}$/.test(text) || value < least || value > most)
-      throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`)
-    return value
-  }
 }
 
 function above0(text: string): number {

@@ -2,9 +2,11 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { whole } from '#cli/options.ts'
 import { BridgeError } from '#platform/errors.ts'
+import { medianOf } from '../median.ts'
 import { markdownOf, missingRows, ratiosOf } from './markdown.ts'
-import { type Measured, measure, medianOf } from './measure.ts'
+import { type Measured, measure } from './measure.ts'
 import { openOwn, peerTarget, type Target } from './target.ts'
 import { findTool, leastPayloadBytes, type Setting } from './tool.ts'
 
@@ -171,15 +173,6 @@ function settingsOf(flags: SweepFlags): Setting[] {
       ),
     ),
   )
-}
-
-function whole(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text)
-    if (!/^\d{1,10}$/.test(text) || value < least || value > most)
-      throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`)
-    return value
-  }
 }
 
 function listOf(one: (text: string) => number): (text: string) => number[] {

@@ -41,9 +41,3 @@ async function settledRows(count: () => Promise<number>, before: number, wanted:
   }
   return rows
 }
-
-/** The one in the middle by its rate, so that its figures belong together. */
-export function medianOf(rounds: readonly Measured[]): Measured {
-  const sorted = [...rounds].sort((one, other) => one.messagesPerSecond - other.messagesPerSecond)
-  return sorted[Math.floor((sorted.length - 1) / 2)] as Measured
-}
