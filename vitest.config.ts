@@ -30,7 +30,7 @@ export default defineConfig({
           include: ['**/*.real.test.ts', 'test/**/*.test.ts'],
           exclude: ['**/node_modules/**'],
           globalSetup: ['test/servers/global-setup.ts'],
-          maxWorkers: 2,
+          maxWorkers: 3,
           retry: 1, // never silently: the summary lists what needed it (docs/decisions/0018)
           sequence: { groupOrder: 2 },
         },
