@@ -5,6 +5,7 @@ const shared = {
   hookTimeout: 120_000,
   restoreMocks: true,
   setupFiles: ['test/patience.ts'],
+  retry: 1, // never silently: the summary lists what needed it (docs/decisions/0018)
   expect: { poll: { timeout: 10_000 } },
 }
 
@@ -31,7 +32,6 @@ export default defineConfig({
           exclude: ['**/node_modules/**'],
           globalSetup: ['test/servers/global-setup.ts'],
           maxWorkers: 3,
-          retry: 1, // never silently: the summary lists what needed it (docs/decisions/0018)
           sequence: { groupOrder: 2 },
         },
       },

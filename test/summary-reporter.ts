@@ -22,6 +22,11 @@ export default class SummaryReporter implements Reporter {
         'longest files',
         longest.map((module) => `${seconds(module).toFixed(1)} s ${module.relativeModuleId}`),
       )
+    for (const module of modules) {
+      // Of an import, or of a hook that runs once for several tests: no test has them.
+      const errors = [module, ...module.children.allSuites()].flatMap((one) => one.errors())
+      this.failed.push(...errors.map(({ message }) => `${module.relativeModuleId}: ${firstLine(message)}`))
+    }
     list('passed only at the second try', this.retried)
     list('failed', this.failed)
   }

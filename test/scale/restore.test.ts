@@ -127,11 +127,17 @@ it('under running workers, too: a device that has another number now than they r
   await vi.waitFor(async () => expect(await levels('newcomer')).toEqual(sent))
   const remembered = await numberOf('newcomer')
 
-  for (const { child } of stack.workers) child.kill('SIGSTOP')
-  await restore()
-  await run(['devices', 'add', 'stranger'], stack.env)
-  expect(await numberOf('stranger'), 'it has the number now').toBe(remembered)
-  for (const { child } of stack.workers) child.kill('SIGCONT')
+  const signalAll = (signal: 'SIGSTOP' | 'SIGCONT') => {
+    for (const { child } of stack.workers) child.kill(signal)
+  }
+  signalAll('SIGSTOP')
+  try {
+    await restore()
+    await run(['devices', 'add', 'stranger'], stack.env)
+    expect(await numberOf('stranger'), 'it has the number now').toBe(remembered)
+  } finally {
+    signalAll('SIGCONT')
+  }
   await vi.waitFor(async () => expect(await levels('newcomer')).toEqual(sent), { timeout: 40_000 })
   expect(await levels('stranger')).toEqual([])
 })
