@@ -17,6 +17,12 @@ import { rangeOf } from './time-range.ts'
 const tag = 'readings'
 const params = strict({ device: deviceId })
 const metricName = Type.String({ minLength: 1, maxLength: 256 })
+const oneMetric = {
+  tenant: tenantOfQuery,
+  metric: metricName,
+  unit: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+  ...range,
+}
 const number = Type.Union([Type.Number(), Type.Null()])
 const flag = Type.Union([Type.Boolean(), Type.Null()])
 const reading = {
@@ -90,10 +96,7 @@ export const readingRoutes = [
     ofTenant: true,
     params,
     query: strict({
-      tenant: tenantOfQuery,
-      metric: metricName,
-      unit: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
-      ...range,
+      ...oneMetric,
       after: cursor,
       limit,
     }),
@@ -114,10 +117,7 @@ export const readingRoutes = [
     ofTenant: true,
     params,
     query: strict({
-      tenant: tenantOfQuery,
-      metric: metricName,
-      unit: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
-      ...range,
+      ...oneMetric,
       step: Type.String({
         pattern: '^\\d{1,8}[smhdw]$',
         description: '10m, 1h, 1d; whole multiples since the epoch, in UTC',
